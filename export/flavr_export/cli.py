@@ -1,0 +1,207 @@
+"""The `flavr-export` command."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flavr_export.spec import (
+    DEFAULT_OPSET,
+    OLDEST_OPSET,
+    TOLERANCE,
+    ExportSpec,
+    GraphForm,
+    Io,
+    Padding,
+)
+from flavr_export.targets import TARGETS
+
+if TYPE_CHECKING:
+    from flavr_export.exporter import Exported
+
+_EXAMPLES = """
+\b
+Examples:
+  flavr-export --ckpt model.pth
+  flavr-export --ckpt model.pth -o model_720p.onnx --size 720x1280 --for tensorrt
+  flavr-export --ckpt model.pth --io packed --size 1080x1920      (for vs-mlrt)
+  flavr-export --ckpt model.pth --io float --padding slices --size 720x1280 --for coreml
+"""
+
+
+class _Size(click.ParamType[tuple[int, int]]):
+    name = "HxW"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d+)[xX](\d+)", str(value))
+        if match is None or not int(match[1]) or not int(match[2]):
+            self.fail(f"{value!r} is not a size; write height x width, such as 720x1280", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+@click.command(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--ckpt",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="FLAVR checkpoint (.pth, .pt, .ckpt, .safetensors). Depth, width, factor and variant are "
+    "read off its tensors.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write. [default: the checkpoint's name with .onnx, beside it]",
+)
+@click.option(
+    "--graph",
+    type=click.Choice(["conv2d", "conv3d"]),
+    default="conv2d",
+    show_default=True,
+    help="conv2d: no tensor of rank 5, runs everywhere, faster. conv3d: as published.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(list(TOLERANCE)),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the network.",
+)
+@click.option(
+    "--io",
+    type=click.Choice(["uint8", "float", "packed"]),
+    default="uint8",
+    show_default=True,
+    help="uint8: RGB [B,H,W,3] per frame, 0 to 255. float: RGB [B,3,H,W] per frame in [0,1]. "
+    "packed: one [1,12,H,W] tensor in [0,1].",
+)
+@click.option(
+    "--size",
+    type=_Size(),
+    metavar="HxW",
+    help="Fix height and width (and batch 1): for TensorRT, MIGraphX, NPUs. [default: dynamic]",
+)
+@click.option(
+    "--opset",
+    type=int,
+    default=DEFAULT_OPSET,
+    show_default=True,
+    help=f"ONNX opset, {OLDEST_OPSET} up to the newest that the installed onnx and ONNX Runtime know.",
+)
+@click.option(
+    "--padding",
+    type=click.Choice(["pad", "slices"]),
+    default="pad",
+    show_default=True,
+    help="slices: write borders with Slice and Concat, for runtimes without reflect Pad.",
+)
+@click.option(
+    "--for",
+    "targets",
+    multiple=True,
+    type=click.Choice(list(TARGETS)),
+    metavar="PROVIDER",
+    help=f"Check every node against what this provider runs; repeatable. One of {', '.join(TARGETS)}.",
+)
+@click.version_option(package_name="flavr")
+def flavr_export(
+    ckpt: Path,
+    output: Path | None,
+    graph: GraphForm,
+    precision: str,
+    io: Io,
+    size: tuple[int, int] | None,
+    opset: int,
+    padding: Padding,
+    targets: tuple[str, ...],
+) -> None:
+    """Write a FLAVR checkpoint as one self-contained ONNX file, verified against PyTorch.
+
+    The graph is run in ONNX Runtime on structured frames and compared with PyTorch; a file is left only when
+    they agree.
+    """
+    from flavr_export.exporter import export
+
+    spec = ExportSpec(graph=graph, io=io, size=size, opset=opset, padding=padding)
+    exported = export(
+        ckpt, output or Path(f"{ckpt.with_suffix('')}.onnx"), spec, precision=precision, targets=targets
+    )
+    for notice in exported.checkpoint.notices:
+        click.echo(f"note: {notice}", err=True)
+    _print_summary(exported)
+
+
+def _print_summary(exported: Exported) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    config, spec, parity = exported.checkpoint.config, exported.spec, exported.parity
+    variant = [f"{config.arch}, {config.factor}x, width {config.width}"]
+    if config.join != "concat":
+        variant.append(f"joinType {config.join}")
+    if config.upmode != "transpose":
+        variant.append(f"upmode {config.upmode}")
+    if config.batchnorm:
+        variant.append("BatchNorm folded")
+    sizes = ", ".join(f"{height}x{width}" for height, width in parity.sizes)
+    shape = "dynamic batch, height, width" if spec.size is None else f"{spec.size[0]}x{spec.size[1]}, batch 1"
+    difference = f"max abs {parity.max_abs:.1e}, PSNR of the difference {parity.psnr:.1f} dB"
+    rows = {
+        "file": f"{exported.path} ({exported.size_bytes / 1e6:.1f} MB, {exported.nodes} nodes)",
+        "network": ", ".join(variant),
+        "graph": f"{spec.graph}, {exported.precision}, opset {spec.opset}",
+        "in and out": f"{spec.io}, {shape}",
+        "against PyTorch": f"{difference} at {sizes}",
+    }
+    if exported.targets:
+        rows["checked for"] = ", ".join(TARGETS[name].title for name in exported.targets)
+    table = Table(box=box.SIMPLE, show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value, style=None)
+    Console(soft_wrap=True).print(table)
+    click.echo(f"Next: flavr-run clip.mp4 --model {exported.path}")
+
+
+def main() -> None:
+    """Entry point: one line for every error that is meant for people, exit code 1."""
+    debug = os.environ.get("FLAVR_DEBUG") == "1"
+    try:
+        flavr_export.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        if debug or error.name not in ("torch", "onnx", "onnxruntime", "safetensors"):
+            raise
+        _fail(f"flavr-export needs {error.name}: pip install 'flavr[export,cpu]'")
+    except Exception as error:
+        from flavr.errors import FlavrError
+        from flavr_export.errors import ExportError
+
+        if debug or not isinstance(error, (FlavrError, ExportError)):
+            raise
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""From a checkpoint to a verified ONNX file: the Python interface behind `flavr-export`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from flavr.checkpoints import Checkpoint, load_checkpoint
+from flavr_export.compatibility import Blocker, blockers
+from flavr_export.errors import ExportError, UnsupportedError
+from flavr_export.graph import build_graph
+from flavr_export.opsets import check_opset
+from flavr_export.spec import FORMAT_VERSION, TOLERANCE, ExportSpec
+from flavr_export.targets import TARGETS
+from flavr_export.verify import Parity, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An exported file and what is known of it."""
+
+    path: Path
+    checkpoint: Checkpoint
+    spec: ExportSpec
+    precision: str
+    parity: Parity
+    nodes: int
+    size_bytes: int
+    targets: tuple[str, ...]  # providers it was checked for
+
+
+def export(
+    checkpoint: Checkpoint | Path | str,
+    output: Path | str,
+    spec: ExportSpec | None = None,
+    *,
+    precision: str = "fp32",
+    targets: Sequence[str] = (),
+    overwrite: bool = True,
+) -> Exported:
+    """Write a checkpoint as a self-contained ONNX file, verified against PyTorch.
+
+    The file appears under its name only when the graph is checker-clean, every node suits the `targets`, and
+    ONNX Runtime computes what PyTorch computes.
+
+    Args:
+        targets: provider names of `TARGETS` that the graph must suit.
+
+    Raises:
+        flavr.CheckpointError: the checkpoint cannot be used.
+        UnsupportedError: an opset, precision or target that cannot be served; the blocking nodes are named.
+        MismatchError: the graph does not compute what PyTorch computes.
+        ExportError: the output cannot be written.
+    """
+    spec, output = spec or ExportSpec(), Path(output)
+    _check_output(output, overwrite)
+    check_opset(spec.opset)
+    _check_names(precision, targets)
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint)
+    model = build_graph(checkpoint.config, checkpoint.state_dict, spec)
+    _assert_form(model, spec)
+    for target in targets:
+        _refuse_blockers(blockers(model, TARGETS[target]), TARGETS[target].title)
+    parity = verify(model.SerializeToString(), checkpoint.network(), spec, TOLERANCE[precision])
+    onnx.helper.set_model_props(model, _metadata(checkpoint, spec, precision, parity))
+    _write(model, output)
+    return Exported(
+        path=output,
+        checkpoint=checkpoint,
+        spec=spec,
+        precision=precision,
+        parity=parity,
+        nodes=len(model.graph.node),
+        size_bytes=output.stat().st_size,
+        targets=tuple(targets),
+    )
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.suffix != ".onnx":
+        raise UnsupportedError(f"output {output} must end in .onnx")
+    if not output.parent.is_dir():
+        raise ExportError(f"cannot write {output}: the folder {output.parent} does not exist")
+    if output.is_dir() or (output.exists() and not overwrite):
+        raise ExportError(f"{output} exists already; choose another name with -o")
+
+
+def _check_names(precision: str, targets: Sequence[str]) -> None:
+    if precision not in TOLERANCE:
+        raise UnsupportedError(f"precision {precision} is not known; known: {', '.join(TOLERANCE)}")
+    for target in targets:
+        if target not in TARGETS:
+            raise UnsupportedError(f"provider {target} is not known; known: {', '.join(TARGETS)}")
+
+
+def _assert_form(model: onnx.ModelProto, spec: ExportSpec) -> None:
+    """What the file promises, checked on the file: opset, standard operators, no functions, rank."""
+    domains = {entry.domain: entry.version for entry in model.opset_import}
+    if domains != {"": spec.opset}:
+        raise UnsupportedError(
+            f"the graph came out with opsets {domains} instead of {spec.opset}; please report"
+        )
+    if model.functions or any(node.domain for node in model.graph.node):
+        raise UnsupportedError("the graph came out with custom operators or local functions; please report")
+    if spec.graph == "conv2d":
+        typed = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in typed.value_info}
+        ranks |= {tensor.name: len(tensor.dims) for tensor in typed.initializer}
+        deep = [name for name, rank in ranks.items() if rank > 4]
+        if deep:
+            raise UnsupportedError(f"the conv2d graph came out with 5-D tensors ({deep[0]}); please report")
+
+
+def _refuse_blockers(found: Sequence[Blocker], title: str) -> None:
+    """Raise with one entry per reason, so that all the options to change are seen at once."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for blocker in found:
+        groups.setdefault((blocker.operator, blocker.reason, blocker.cure), []).append(blocker.node)
+    if groups:
+        entries = [
+            f"{operator} {nodes[0]}{_more(nodes)}: {reason} ({cure})"
+            for (operator, reason, cure), nodes in groups.items()
+        ]
+        raise UnsupportedError(f"{title} cannot run this graph: {'; '.join(entries)}")
+
+
+def _more(nodes: Sequence[str]) -> str:
+    return f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+
+
+def _metadata(checkpoint: Checkpoint, spec: ExportSpec, precision: str, parity: Parity) -> dict[str, str]:
+    config = checkpoint.config
+    facts = {
+        "format": FORMAT_VERSION,
+        "factor": config.factor,
+        "arch": config.arch,
+        "width": config.width,
+        "graph": spec.graph,
+        "precision": precision,
+        "io": spec.io,
+        "size": "dynamic" if spec.size is None else f"{spec.size[0]}x{spec.size[1]}",
+        "opset": spec.opset,
+        "checkpoint_sha256": checkpoint.sha256,
+        "parity_max_abs": f"{parity.max_abs:.3g}",
+        "parity_psnr_db": f"{parity.psnr:.2f}",
+    }
+    return {f"flavr.{name}": str(value) for name, value in facts.items()}
+
+
+def _write(model: onnx.ModelProto, output: Path) -> None:
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as folder:
+            partial = Path(folder) / output.name
+            onnx.save(model, partial)
+            onnx.checker.check_model(partial, full_check=True)
+            partial.replace(output)
+    except OSError as error:
+        raise ExportError(f"cannot write {output}: {error.strerror or error}") from error

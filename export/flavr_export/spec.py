@@ -1,0 +1,51 @@
+"""What can be asked of an export, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flavr.config import WINDOW
+from flavr_export.errors import UnsupportedError
+
+GraphForm = Literal["conv2d", "conv3d"]
+Io = Literal["uint8", "float", "packed"]
+Padding = Literal["pad", "slices"]
+
+DEFAULT_OPSET = 18
+"""Runtimes match some kernels only at the exact version that an opset gives an operator: CUDA and DirectML
+dropped Pad-19 and Conv-22 to the CPU in silence. 18 is the newest that all of them run."""
+
+OLDEST_OPSET = 13
+"""Up to 12, Unsqueeze takes its axes as an attribute and Slice, Pad and Clip have narrower types."""
+
+TOLERANCE = {"fp32": 1e-3}
+"""Precision -> largest difference to PyTorch, in [0, 1], that an export may show."""
+
+FORMAT_VERSION = "1"
+"""Version of the contract between the file and the runtime: inputs, outputs and `flavr.*` metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSpec:
+    """The form of one exported file. The defaults are what flavr-export writes without options."""
+
+    graph: GraphForm = "conv2d"  # conv2d: no tensor of rank 5; conv3d: the network as published
+    io: Io = "uint8"
+    size: tuple[int, int] | None = None  # (height, width), batch 1; None leaves all three dynamic
+    opset: int = DEFAULT_OPSET
+    padding: Padding = "pad"  # slices: borders by Slice and Concat, for runtimes without reflect Pad
+
+    def __post_init__(self) -> None:
+        if self.size is not None and min(self.size) < 1:
+            height, width = self.size
+            raise UnsupportedError(f"size {height}x{width}: height and width must be at least 1")
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Graph inputs, in time order."""
+        return ("frames",) if self.io == "packed" else tuple(f"frame{i}" for i in range(WINDOW))
+
+    def output_names(self, factor: int) -> tuple[str, ...]:
+        """Graph outputs, in time order between frame1 and frame2."""
+        return ("mids",) if self.io == "packed" else tuple(f"mid{i}" for i in range(1, factor))

@@ -1,0 +1,122 @@
+"""What each execution provider can take of a FLAVR graph, as data.
+
+Gathered from the runtimes' sources and kernel registrations and from trials on CPU machines. A kernel that
+is registered open-ended matches only at its exact version in some runtimes, so a newer opset can drop a node
+to the CPU in silence: `newest_version` is the newest version of an operator with a kernel of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+_FLOATS = frozenset({"float", "float16"})  # names of onnx.TensorProto.DataType, in lower case
+_BYTES = frozenset({"uint8"})
+_INDICES = frozenset({"int64"})  # shapes, starts, ends: host-side arithmetic everywhere
+
+_ELEMENTWISE = ("Add", "Mul", "Sub", "Sum", "Relu", "LeakyRelu", "Sigmoid", "Clip", "Round")
+_MOVEMENT = ("Cast", "Concat", "Gather", "Slice", "Transpose", "Unsqueeze")
+_NETWORK = ("Conv", "ConvTranspose", "GlobalAveragePool", "Pad", "Resize")
+_SHAPES = ("Mod", "Neg", "Shape")
+_ALL = frozenset(_ELEMENTWISE + _MOVEMENT + _NETWORK + _SHAPES)
+
+LOWER_OPSET = "use --opset 18"
+FLAT_GRAPH = "use --graph conv2d"
+FIXED_SIZE = "fix the shape with --size HxW"
+NO_PAD = "use --padding slices"
+FLOAT_IO = "use --io float"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A form of an operator that a provider does not run; it applies where all its conditions hold."""
+
+    operator: str
+    reason: str
+    cure: str  # the option of flavr-export that avoids it
+    rank: int | None = None  # of the node's data input
+    mode: str | None = None  # of a Pad
+    dynamic: bool | None = None  # whether the data input's height or width is only known at run time
+    newer_than: int | None = None  # newest version of the operator that has a kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One execution provider, as far as FLAVR graphs are concerned."""
+
+    name: str
+    title: str
+    opsets: range
+    limits: tuple[Limit, ...] = ()
+    operators: frozenset[str] = _ALL
+    dtypes: frozenset[str] = _FLOATS | _BYTES | _INDICES
+    dtype_cure: str = FLOAT_IO
+
+
+def _no_newer(operator: str, version: int) -> Limit:
+    reason = f"no kernel newer than {operator}-{version}"
+    return Limit(operator, reason, LOWER_OPSET, newer_than=version)
+
+
+_NO_DYNAMIC_PAD = tuple(
+    Limit("Pad", f"{mode} padding of a dynamic shape is not parsed", FIXED_SIZE, mode=mode, dynamic=True)
+    for mode in ("reflect", "edge")
+)
+_MIGRAPHX = Target("migraphx", "MIGraphX", range(13, 24), limits=_NO_DYNAMIC_PAD)
+
+_TABLE = (
+    Target("cpu", "ONNX Runtime CPU", range(10, 29)),
+    Target(
+        "cuda",
+        "CUDA",
+        range(13, 24),
+        # Newer kernels exist in the latest builds only; older ones place these nodes on the CPU.
+        limits=(_no_newer("Pad", 18), _no_newer("ConvTranspose", 11)),
+    ),
+    Target("tensorrt", "TensorRT", range(9, 21)),
+    _MIGRAPHX,
+    Target("rocm", "ROCm (MIGraphX)", _MIGRAPHX.opsets, limits=_MIGRAPHX.limits),
+    Target("openvino", "OpenVINO", range(13, 26)),
+    Target(
+        "directml",
+        "DirectML",
+        range(7, 22),
+        limits=(_no_newer("Conv", 11), _no_newer("ConvTranspose", 11), _no_newer("Pad", 21)),
+    ),
+    Target(
+        "coreml",
+        "CoreML (ML Program)",
+        range(13, 24),
+        limits=(
+            Limit("Conv", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
+            Limit("ConvTranspose", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
+            Limit("GlobalAveragePool", "no pooling over 5-D tensors", FLAT_GRAPH, rank=5),
+        ),
+        operators=_ALL - {"Pad"},
+        dtypes=_FLOATS | _INDICES,
+    ),
+    Target(
+        "webgpu",
+        "WebGPU (onnxruntime-web)",
+        range(13, 22),
+        limits=(
+            Limit("ConvTranspose", "5-D is claimed, then fails when it runs", FLAT_GRAPH, rank=5),
+            _no_newer("Conv", 11),
+            _no_newer("ConvTranspose", 11),
+        ),
+        dtypes=_FLOATS | _INDICES,
+    ),
+    Target("wasm", "WebAssembly (onnxruntime-web)", range(13, 24)),
+    Target(
+        "webnn",
+        "WebNN (onnxruntime-web)",
+        range(13, 24),
+        limits=(
+            Limit("Conv", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
+            Limit("ConvTranspose", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
+        ),
+    ),
+)
+
+TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _TABLE})

@@ -1,0 +1,154 @@
+"""Comparing an exported file, run by ONNX Runtime on the CPU, with PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from flavr.config import MULTIPLE
+from flavr.network import Flavr
+from flavr_export._frames import structured_frames
+from flavr_export.errors import ExportError, MismatchError, MissingPackageError
+from flavr_export.spec import ExportSpec
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+VERIFIED_SIZES = ((64, 88), (51, 77))
+"""(height, width) used where the file takes any: one that needs no padding, one odd in both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far an exported file's output is from PyTorch's, over every frame compared."""
+
+    max_abs: float  # of the network's output in [0, 1]; for uint8 files, beyond the rounding to code values
+    psnr: float  # dB, of the difference between the two; infinite where they are identical
+    sizes: tuple[tuple[int, int], ...]  # (height, width) of the frames compared
+
+
+def verify(model: bytes, network: Flavr, spec: ExportSpec, tolerance: float) -> Parity:
+    """Run the exported graph and PyTorch on the same structured frames.
+
+    Raises:
+        MismatchError: the largest difference exceeds `tolerance`, or a shape or number is wrong.
+        ExportError: ONNX Runtime does not load or run the graph.
+    """
+    session = _session(model)
+    worst, squared, count = 0.0, 0.0, 0
+    sizes = VERIFIED_SIZES if spec.size is None else (spec.size, spec.size)
+    for seed, (height, width) in enumerate(sizes):
+        frames = structured_frames(height, width, seed)
+        expected = pytorch_frames(network, frames)
+        actual = _run(session, spec, frames, network.config.n_outputs)
+        if actual.shape != expected.shape:
+            raise MismatchError(
+                f"the exported graph returns {list(actual.shape)} at {height}x{width}, "
+                f"PyTorch {list(expected.shape)}"
+            )
+        largest, difference = _difference(actual, expected, quantised=spec.io == "uint8")
+        worst, squared, count = (
+            max(worst, largest),
+            squared + float((difference**2).sum()),
+            count + expected.size,
+        )
+    if not worst <= tolerance:  # written so that NaN fails too
+        raise MismatchError(
+            f"the exported graph differs from PyTorch by {worst:.2e} (allowed: {tolerance:.0e}); "
+            "no file was written"
+        )
+    psnr = math.inf if squared == 0 else -10 * math.log10(squared / count)
+    return Parity(worst, psnr, tuple(dict.fromkeys(sizes)))
+
+
+def pytorch_frames(network: Flavr, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """What the network makes of four pictures of any size: mean of the real pixels, repeated edges.
+
+    Args:
+        frames: four uint8 [B, H, W, 3] RGB pictures.
+
+    Returns:
+        float32 [n_outputs, B, 3, H, W] in [0, 1], not clamped.
+    """
+    stacked = torch.from_numpy(np.stack(frames, axis=1)).permute(0, 4, 1, 2, 3).float() / 255
+    height, width = stacked.shape[3:]
+    mean = stacked.mean(dim=(2, 3, 4), keepdim=True)
+    padded = F.pad(stacked, (0, -width % MULTIPLE, 0, -height % MULTIPLE, 0, 0), mode="replicate")
+    with torch.inference_mode():
+        mids = network.eval().synthesise(padded, mean)[..., :height, :width]
+    return np.asarray(mids.transpose(0, 1).numpy())
+
+
+def _difference(
+    actual: NDArray[np.float32], expected: NDArray[np.float32], *, quantised: bool
+) -> tuple[float, NDArray[np.float32]]:
+    """Largest deviation and all differences, in [0, 1]."""
+    if not quantised:
+        difference = actual - expected
+        return float(np.abs(difference).max()), difference
+    codes = expected.clip(0, 1) * 255
+    beyond_rounding = np.maximum(np.abs(actual - codes) - 0.5, 0) / 255
+    return float(beyond_rounding.max()), (actual - codes.round()) / 255
+
+
+def _run(
+    session: onnxruntime.InferenceSession,
+    spec: ExportSpec,
+    frames: Sequence[NDArray[np.uint8]],
+    n_outputs: int,
+) -> NDArray[np.float32]:
+    """The graph's output as float32 [n_outputs, B, 3, H, W]: in [0, 1], or code values for a uint8 file."""
+    feeds: dict[str, NDArray[np.generic]]
+    if spec.io == "uint8":
+        feeds = dict(zip(spec.input_names, frames, strict=True))
+    else:
+        planar = [np.ascontiguousarray(frame.transpose(0, 3, 1, 2), np.float32) / 255 for frame in frames]
+        if spec.io == "packed":
+            feeds = {spec.input_names[0]: np.concatenate(planar, axis=1)}
+        else:
+            feeds = dict(zip(spec.input_names, planar, strict=True))
+    try:
+        outputs = session.run(list(spec.output_names(n_outputs + 1)), feeds)
+    except Exception as error:  # ONNX Runtime has no error base class short of this
+        raise ExportError(f"ONNX Runtime cannot run the exported graph: {_first_line(error)}") from error
+    if spec.io == "packed":
+        (packed,) = outputs
+        return np.stack(np.split(packed, n_outputs, axis=1))
+    stacked = np.stack(outputs)
+    return stacked.transpose(0, 1, 4, 2, 3).astype(np.float32) if spec.io == "uint8" else stacked
+
+
+def _session(model: bytes) -> onnxruntime.InferenceSession:
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no error base class short of this
+        raise ExportError(f"ONNX Runtime cannot load the exported graph: {_first_line(error)}") from error
+
+
+def import_onnxruntime() -> Any:  # onnxruntime ships no types
+    """The onnxruntime module.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingPackageError(
+            "exports are verified with ONNX Runtime, which is not installed: pip install 'flavr[export,cpu]'"
+        ) from error
+    return onnxruntime
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
