@@ -1,0 +1,104 @@
+"""The three kinds of inputs and outputs that flavr-export writes, and how pictures fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flavr_runtime.frames import Rgb
+
+_FRAMES = ("frame0", "frame1", "frame2", "frame3")
+Tensor = NDArray[np.generic]
+
+
+class IoKind(Protocol):
+    """One kind: names and type of the graph's ends, and the conversion from and to uint8 [H, W, 3]."""
+
+    @property
+    def tensor_type(self) -> str: ...
+
+    @property
+    def input_names(self) -> tuple[str, ...]: ...
+
+    def output_names(self, factor: int) -> tuple[str, ...]: ...
+
+    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]: ...
+
+    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]: ...
+
+
+def _mid_names(factor: int) -> tuple[str, ...]:
+    return tuple(f"mid{n}" for n in range(1, factor))
+
+
+@dataclass(frozen=True, slots=True)
+class Uint8Io:
+    """uint8 [B, H, W, 3] per frame; everything else is in the graph."""
+
+    tensor_type: str = "tensor(uint8)"
+    input_names: tuple[str, ...] = _FRAMES
+
+    def output_names(self, factor: int) -> tuple[str, ...]:
+        return _mid_names(factor)
+
+    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
+        return {name: frame[None] for name, frame in zip(self.input_names, frames, strict=True)}
+
+    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]:
+        return [output[0].astype(np.uint8, copy=False) for output in outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class FloatIo:
+    """float32 [B, 3, H, W] per frame in [0, 1], not clamped."""
+
+    tensor_type: str = "tensor(float)"
+    input_names: tuple[str, ...] = _FRAMES
+
+    def output_names(self, factor: int) -> tuple[str, ...]:
+        return _mid_names(factor)
+
+    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
+        return {name: _planar(frame) for name, frame in zip(self.input_names, frames, strict=True)}
+
+    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]:
+        return [_quantised(output[0]) for output in outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedIo:
+    """One float32 [1, 12, H, W] in, one [1, 3 n, H, W] out, in [0, 1], not clamped."""
+
+    tensor_type: str = "tensor(float)"
+    input_names: tuple[str, ...] = ("frames",)
+
+    def output_names(self, factor: int) -> tuple[str, ...]:  # noqa: ARG002  # the same for any factor
+        return ("mids",)
+
+    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
+        return {"frames": np.concatenate([_planar(frame) for frame in frames], axis=1)}
+
+    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]:
+        planes = outputs[0][0]
+        return [_quantised(planes[start : start + 3]) for start in range(0, len(planes), 3)]
+
+
+IO_KINDS: Mapping[str, IoKind] = MappingProxyType(
+    {"uint8": Uint8Io(), "float": FloatIo(), "packed": PackedIo()}
+)
+
+
+def _planar(frame: Rgb) -> NDArray[np.float32]:
+    """uint8 [H, W, 3] -> float32 [1, 3, H, W] in [0, 1]."""
+    return np.ascontiguousarray(frame.transpose(2, 0, 1)[None], dtype=np.float32) * np.float32(1 / 255)
+
+
+def _quantised(picture: NDArray[np.generic]) -> Rgb:
+    """float [3, H, W] in [0, 1] -> uint8 [H, W, 3], rounded to nearest even as the uint8 graph does."""
+    codes = np.rint(picture.astype(np.float32, copy=False) * np.float32(255)).clip(0, 255)
+    return np.ascontiguousarray(codes.astype(np.uint8).transpose(1, 2, 0))

@@ -1,0 +1,163 @@
+"""The Python interface: frames in, more frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from flavr_runtime.errors import InputError
+from flavr_runtime.frames import Frame, Rgb
+from flavr_runtime.providers import select
+from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Session
+from flavr_runtime.windows import plan_stages, windows
+
+
+class Interpolator:
+    """Synthesises frames between frames.
+
+    >>> from flavr_runtime import Interpolator
+    >>> interpolator = Interpolator(provider="cpu")  # the network that ships with flavr
+    >>> (middle,) = interpolator.between(f0, f1, f2, f3)  # doctest: +SKIP
+    >>> smooth = interpolator.stream(frames, factor=4)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: ModelInfo | Path | str | None = None,
+        *,
+        provider: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        """Load a model on a provider.
+
+        Args:
+            model: a file written by flavr-export; None takes the small 2x network that ships with flavr.
+            provider: auto (the fastest that works here), cpu, cuda, rocm, ... as `flavr-providers` lists.
+            threads: CPU threads for one window; None leaves it to ONNX Runtime.
+
+        Raises:
+            ProviderError: the provider does not work on this machine.
+            ModelError: the model cannot be loaded or does not run on the provider.
+        """
+        self._session = Session(model or DEFAULT_MODEL, select(provider), threads=threads)
+
+    @property
+    def model(self) -> ModelInfo:
+        """What the model's metadata says."""
+        return self._session.info
+
+    @property
+    def provider(self) -> str:
+        """The provider in use, by flavr's name for it."""
+        return self._session.selected.name
+
+    @property
+    def execution_provider(self) -> str:
+        """The provider in use, by ONNX Runtime's name for it."""
+        return self._session.selected.execution_provider
+
+    @property
+    def placement(self) -> str:
+        """Which execution providers run how many nodes of the graph, for people."""
+        counts = self._session.placement
+        return ", ".join(f"{name}: {count} nodes" for name, count in counts.items())
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know about how the model runs, one sentence each."""
+        elsewhere = {n: c for n, c in self._session.placement.items() if n != self.execution_provider}
+        return [
+            f"{count} nodes do not run on {self.provider} but on {name}" for name, count in elsewhere.items()
+        ]
+
+    def between(self, f0: Rgb, f1: Rgb, f2: Rgb, f3: Rgb) -> list[Rgb]:
+        """The model's new frames between `f1` and `f2`, in time order: `model.factor - 1` of them.
+
+        Args:
+            f0, f1, f2, f3: consecutive pictures of one size, uint8 [H, W, 3] RGB. At the start of a clip
+                pass its first frame twice, at the end its last.
+
+        Returns:
+            uint8 [H, W, 3] RGB pictures.
+
+        Raises:
+            InputError: wrong type, shape or size.
+            ModelError: ONNX Runtime failed, for want of memory perhaps.
+        """
+        return self._session.run((f0, f1, f2, f3))
+
+    def stream(self, frames: Iterable[Rgb], *, factor: int | None = None) -> Iterator[Rgb]:
+        """All frames with the new ones between them: n become (n - 1) * factor + 1.
+
+        Lazy: frames are pulled as the result is consumed, and a few are held at a time.
+
+        Args:
+            frames: pictures of one size, uint8 [H, W, 3] RGB.
+            factor: any that the model makes, natively or by passing over its own result; by default the
+                model's own.
+
+        Raises:
+            UsageError: the model cannot make this factor (raised at once, not at the first frame).
+            InputError: as for `between`; also when a picture's size changes.
+        """
+        numbered = (Frame(rgb, Fraction(index)) for index, rgb in enumerate(frames))
+        expanded = self.expand(numbered, factor or self.model.factor)
+        return (frame.rgb for frame in expanded)
+
+    def expand(
+        self, frames: Iterable[Frame], factor: int, on_new: Callable[[bool], None] | None = None
+    ) -> Iterator[Frame]:
+        """`stream` for timed frames: new ones sit at equal steps within their own interval.
+
+        Between two equal pictures nothing moves, so they are repeated instead of synthesised, with their
+        source, which is exact and takes no time.
+
+        Args:
+            on_new: called for every frame added, with True where it repeats a held picture.
+        """
+        stages = plan_stages(factor, self.model.factor)
+        result: Iterable[Frame] = frames
+        for stage in stages:
+            result = self._pass(result, stage, on_new or (lambda _held: None))
+        return iter(result)
+
+    def _pass(self, frames: Iterable[Frame], stage: int, on_new: Callable[[bool], None]) -> Iterator[Frame]:
+        """One pass over a stream, multiplying its frames by `stage`."""
+        latest: Frame | None = None
+
+        def remember(stream: Iterable[Frame]) -> Iterator[Frame]:
+            nonlocal latest
+            for frame in _of_one_size(stream):
+                latest = frame
+                yield frame
+
+        for before, start, end, after in windows(remember(frames)):
+            yield start
+            held = np.array_equal(start.rgb, end.rgb)
+            if held:
+                pictures = [start.rgb] * (stage - 1)
+            else:
+                every = self.model.factor // stage
+                mids = self.between(before.rgb, start.rgb, end.rgb, after.rgb)
+                pictures = mids[every - 1 :: every]
+            for step, picture in enumerate(pictures, start=1):
+                time = start.time + (end.time - start.time) * Fraction(step, stage)
+                on_new(held)
+                yield Frame(picture, time, start.source if held else None)
+        if latest is not None:
+            yield latest
+
+
+def _of_one_size(frames: Iterable[Frame]) -> Iterator[Frame]:
+    shape = None
+    for index, frame in enumerate(frames):
+        shape = shape or frame.rgb.shape
+        if frame.rgb.shape != shape:
+            raise InputError(
+                f"the picture size changes from {shape[1]}x{shape[0]} to "
+                f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]} at frame {index}; one size is needed"
+            )
+        yield frame
