@@ -104,7 +104,7 @@ class Interpolator:
             InputError: as for `between`; also when a picture's size changes.
         """
         numbered = (Frame(rgb, Fraction(index)) for index, rgb in enumerate(frames))
-        expanded = self.expand(numbered, factor or self.model.factor)
+        expanded = self.expand(numbered, self.model.factor if factor is None else factor)
         return (frame.rgb for frame in expanded)
 
     def expand(

@@ -1,0 +1,67 @@
+"""What the command line programs share: how errors become one line and an exit code, and --version."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import click
+
+from flavr_runtime.errors import FlavrRuntimeError, UsageError
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+@contextlib.contextmanager
+def cli_errors() -> Iterator[None]:
+    """Turn the errors of flavr_runtime into one line on stderr and an exit code.
+
+    UsageError exits 2, any other FlavrRuntimeError 1, an interrupt 130; a reader that went away (`| head`)
+    exits 1 in silence. FLAVR_DEBUG=1 lets FlavrRuntimeError through, for the traceback.
+
+    Use it as a decorator right above the function, below click's: click's own handling of interrupts sits
+    around the command and would win over one placed around `main`.
+    """
+    try:
+        yield
+        sys.stdout.flush()  # here a closed pipe can still be handled; at interpreter exit it cannot
+    except FlavrRuntimeError as error:
+        if os.environ.get("FLAVR_DEBUG", "0") not in {"", "0"}:
+            raise
+        click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
+        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more when it exits: give it somewhere to write.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def version_option(command: _Command) -> _Command:
+    """Add --version, which prints the program's name and the version of the distribution."""
+    return click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Show the version and exit.",
+    )(command)
+
+
+def _print_version(context: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    try:
+        version = importlib.metadata.version("flavr")
+    except importlib.metadata.PackageNotFoundError:  # run from a source folder
+        version = "(not installed)"
+    click.echo(f"{context.find_root().info_name} {version}")
+    context.exit()

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from model_files import average_weights, write_blend_model
+
+from flavr_runtime import Frame, InputError, Interpolator, UsageError
+from flavr_runtime.frames import Rgb
+
+
+def flat(value: int, size: tuple[int, int] = (6, 5)) -> Rgb:
+    return np.full((*size, 3), value, np.uint8)
+
+
+def values(frames: list[Rgb]) -> list[int]:
+    return [int(frame[0, 0, 0]) for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def average_2x(folder: Path) -> Interpolator:
+    return Interpolator(write_blend_model(folder / "a2.onnx"), provider="cpu")
+
+
+@pytest.fixture(scope="module")
+def average_4x(folder: Path) -> Interpolator:
+    return Interpolator(write_blend_model(folder / "a4.onnx", average_weights(4)), provider="cpu")
+
+
+def test_a_native_factor_gives_its_frames_in_time_order(average_4x: Interpolator) -> None:
+    mids = average_4x.between(flat(0), flat(100), flat(200), flat(0))
+    assert values(mids) == [125, 150, 175]
+
+
+def test_the_window_is_in_time_order_and_extended_at_both_ends(folder: Path) -> None:
+    first = Interpolator(write_blend_model(folder / "first.onnx", [(1, 0, 0, 0)]), provider="cpu")
+    last = Interpolator(write_blend_model(folder / "last.onnx", [(0, 0, 0, 1)]), provider="cpu")
+    frames = [flat(v) for v in (10, 20, 30, 40)]
+    assert values(list(first.stream(frames))) == [10, 10, 20, 10, 30, 20, 40]
+    assert values(list(last.stream(frames))) == [10, 30, 20, 40, 30, 40, 40]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@given(count=st.integers(1, 7), factor=st.sampled_from([2, 4, 8]))
+def test_n_frames_become_n_minus_1_times_factor_plus_1(
+    average_2x: Interpolator, count: int, factor: int
+) -> None:
+    frames = [Frame(flat(32 * i), Fraction(i, 25), None) for i in range(count)]
+    result = list(average_2x.expand(frames, factor))
+    assert len(result) == (count - 1) * factor + 1
+    assert [frame.time for frame in result] == [Fraction(i, 25 * factor) for i in range(len(result))]
+    assert values([frame.rgb for frame in result]) == [32 * i // factor for i in range(len(result))]
+    assert all(result[i * factor] is frame for i, frame in enumerate(frames))
+
+
+def test_a_cascade_agrees_with_the_native_factor_where_both_are_exact(
+    average_2x: Interpolator, average_4x: Interpolator
+) -> None:
+    frames = [flat(v) for v in (0, 40, 80, 0)]
+    assert values(list(average_2x.stream(frames, factor=4))) == values(list(average_4x.stream(frames)))
+
+
+def test_a_4x_model_makes_2x_by_its_middle_frame(average_4x: Interpolator) -> None:
+    assert values(list(average_4x.stream([flat(0), flat(100)], factor=2))) == [0, 50, 100]
+
+
+def test_variable_rate_keeps_new_frames_midway_in_their_own_interval(average_2x: Interpolator) -> None:
+    times = [Fraction(0), Fraction(1, 10), Fraction(5, 10)]
+    frames = [Frame(flat(10 * i), time) for i, time in enumerate(times)]
+    found = [frame.time for frame in average_2x.expand(frames, 2)]
+    assert found == [Fraction(0), Fraction(1, 20), Fraction(1, 10), Fraction(3, 10), Fraction(1, 2)]
+
+
+def test_equal_neighbours_are_repeated_exactly_and_not_synthesised(folder: Path) -> None:
+    wrong = Interpolator(write_blend_model(folder / "black.onnx", [(0, 0, 0, 0)]), provider="cpu")
+    seen: list[bool] = []
+    source = Path("kept.png")
+    frames = [Frame(flat(v), Fraction(i), source) for i, v in enumerate((7, 7, 9))]
+    result = list(wrong.expand(frames, 2, seen.append))
+    assert values([frame.rgb for frame in result]) == [7, 7, 7, 0, 9]
+    assert [frame.source for frame in result] == [source, source, source, None, source]
+    assert seen == [True, False]
+
+
+def test_an_empty_stream_gives_nothing_and_one_frame_itself(average_2x: Interpolator) -> None:
+    assert list(average_2x.stream([])) == []
+    assert values(list(average_2x.stream([flat(5)], factor=8))) == [5]
+
+
+def test_an_impossible_factor_is_refused_before_the_first_frame_is_pulled(average_2x: Interpolator) -> None:
+    def never() -> Iterator[Rgb]:
+        raise AssertionError("pulled")
+        yield
+
+    with pytest.raises(UsageError, match="factor 5 cannot be made by a 2x model"):
+        average_2x.stream(never(), factor=5)
+    with pytest.raises(UsageError, match="factor 0 is out of range"):
+        average_2x.stream(never(), factor=0)
+
+
+def test_a_picture_of_another_size_is_named_by_its_index(average_2x: Interpolator) -> None:
+    frames = [flat(1), flat(2), flat(3, (6, 7))]
+    with pytest.raises(InputError, match=r"changes from 5x6 to 7x6 at frame 2; one size is needed"):
+        list(average_2x.stream(frames))
+
+
+def test_memory_does_not_grow_with_the_length_of_the_stream(average_2x: Interpolator) -> None:
+    alive, most = 0, 0
+
+    def died() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def frames() -> Iterator[Rgb]:
+        nonlocal alive
+        for i in range(120):
+            frame = flat(i)
+            weakref.finalize(frame, died)
+            alive += 1
+            yield frame
+
+    for _ in average_2x.stream(frames(), factor=4):
+        gc.collect(0)
+        most = max(most, alive)
+    assert 4 <= most <= 8  # four per window, and those on their way
+
+
+def test_the_interpolator_tells_what_it_runs(average_2x: Interpolator) -> None:
+    assert average_2x.provider == "cpu"
+    assert average_2x.execution_provider == "CPUExecutionProvider"
+    assert average_2x.model.factor == 2
+    assert average_2x.notices == []
+    assert "CPUExecutionProvider" in average_2x.placement
+
+
+def test_the_default_model_needs_no_file() -> None:
+    (middle,) = Interpolator(provider="cpu").between(*[flat(90, (9, 11))] * 4)
+    assert middle.shape == (9, 11, 3)
+    assert middle.dtype == np.uint8
