@@ -209,7 +209,7 @@ def _print_result(job: _Job, result: Progress) -> None:
     repeated = f", {result.repeated} repeated where nothing moves" if result.repeated else ""
     click.echo(
         f"{job.output}: {_rate_text(job.source.info.rate * job.factor)} fps, {result.written} frames "
-        f"({result.read} from the source, {result.synthesised} new{repeated}) in {result.seconds:.1f} s, "
+        f"({result.passed} from the source, {result.synthesised} new{repeated}) in {result.seconds:.1f} s, "
         f"{speed:.1f} frames/s",
         err=True,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,70 @@ Rgb = NDArray[np.uint8]
 """One picture: uint8 [H, W, 3], RGB, full range (0 black, 255 white)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+Origin = Literal["source", "synthesised", "repeated"]
+
+
 class Frame:
     """One picture of a stream, with the instant at which it is shown.
 
-    `rgb` is what the network sees. `source` is the untouched original where there is one: the decoded
-    video frame in its own pixel format, or the image file. A sink writes that instead of `rgb`, so that
-    source frames never pass through RGB. It is None for a synthesised frame.
+    The picture may be given as a function, which is called when it is first asked for: a frame that nobody
+    looks at costs nothing.
     """
 
-    rgb: Rgb
-    time: Fraction  # seconds from the start of the input's timeline
-    source: av.VideoFrame | Path | None = None
+    __slots__ = ("_identity", "_picture", "between", "origin", "source", "time")
+
+    def __init__(
+        self,
+        picture: Rgb | Callable[[], Rgb],
+        time: Fraction,
+        source: av.VideoFrame | Path | None = None,
+        *,
+        origin: Origin = "source",
+        between: tuple[Frame, Frame] | None = None,
+        same_as: Frame | None = None,
+    ) -> None:
+        """Take a picture, `rgb`, or a function that makes it.
+
+        Args:
+            time: seconds from the start of the input's timeline.
+            source: the untouched original where there is one: the decoded video frame in its own pixel
+                format, or the image file. A sink writes it instead of `rgb`.
+            origin: whether the picture is the input's, made by the network, or one of those once more.
+            between: for a synthesised frame, the source frames at either side.
+            same_as: a frame with an equal picture.
+        """
+        self._picture = picture
+        self._identity: object = object() if same_as is None else same_as._identity
+        self.time = time
+        self.source = source
+        self.origin: Origin = origin
+        self.between = between
+
+    @property
+    def rgb(self) -> Rgb:
+        """What the network sees: uint8 [H, W, 3]."""
+        if callable(self._picture):
+            self._picture = self._picture()
+        return self._picture
+
+    def same_picture(self, other: Frame) -> bool:
+        """Whether the pictures are known to be equal, without looking at them."""
+        return self._identity is other._identity
+
+    def repeated(self, time: Fraction) -> Frame:
+        """The same picture once more, at another instant."""
+        return self.shown_at(time, "repeated")
+
+    def shown_at(self, time: Fraction, origin: Origin | None = None) -> Frame:
+        """The same frame at another instant; its picture is still made at most once."""
+        return Frame(
+            lambda: self.rgb,
+            time,
+            self.source,
+            origin=origin or self.origin,
+            between=self.between,
+            same_as=self,
+        )
 
 
 @dataclass(frozen=True, slots=True)

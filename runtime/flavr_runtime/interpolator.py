@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,57 +108,83 @@ class Interpolator:
         expanded = self.expand(numbered, self.model.factor if factor is None else factor)
         return (frame.rgb for frame in expanded)
 
-    def expand(
-        self, frames: Iterable[Frame], factor: int, on_new: Callable[[bool], None] | None = None
-    ) -> Iterator[Frame]:
+    def expand(self, frames: Iterable[Frame], factor: int) -> Iterator[Frame]:
         """`stream` for timed frames: new ones sit at equal steps within their own interval.
 
-        Between two equal pictures nothing moves, so they are repeated instead of synthesised, with their
-        source, which is exact and takes no time.
+        New pictures are made when they are first looked at. Between two equal pictures nothing moves, so
+        they are repeated instead of synthesised, with their source, which is exact and takes no time.
 
         Args:
-            on_new: called for every frame added, with True where it repeats a held picture.
+            factor: 1 adds nothing.
         """
-        stages = plan_stages(factor, self.model.factor)
-        result: Iterable[Frame] = frames
-        for stage in stages:
-            result = self._pass(result, stage, on_new or (lambda _held: None))
+        result: Iterable[Frame] = _recognised(frames)
+        for stage in plan_stages(factor, self.model.factor):
+            result = self._pass(result, stage)
         return iter(result)
 
-    def _pass(self, frames: Iterable[Frame], stage: int, on_new: Callable[[bool], None]) -> Iterator[Frame]:
+    def _pass(self, frames: Iterable[Frame], stage: int) -> Iterator[Frame]:
         """One pass over a stream, multiplying its frames by `stage`."""
+        every = self.model.factor // stage
         latest: Frame | None = None
 
         def remember(stream: Iterable[Frame]) -> Iterator[Frame]:
             nonlocal latest
-            for frame in _of_one_size(stream):
+            for frame in stream:
                 latest = frame
                 yield frame
 
-        for before, start, end, after in windows(remember(frames)):
+        for window in windows(remember(frames)):
+            start, end = window[1], window[2]
             yield start
-            held = np.array_equal(start.rgb, end.rgb)
-            if held:
-                pictures = [start.rgb] * (stage - 1)
-            else:
-                every = self.model.factor // stage
-                mids = self.between(before.rgb, start.rgb, end.rgb, after.rgb)
-                pictures = mids[every - 1 :: every]
-            for step, picture in enumerate(pictures, start=1):
+            pictures = _Once(self.between, window)
+            for step in range(1, stage):
                 time = start.time + (end.time - start.time) * Fraction(step, stage)
-                on_new(held)
-                yield Frame(picture, time, start.source if held else None)
+                if start.same_picture(end):
+                    yield start.repeated(time)
+                else:
+                    make = partial(pictures.one, step * every - 1)
+                    yield Frame(make, time, origin="synthesised", between=_source_frames(start, end))
         if latest is not None:
             yield latest
 
 
-def _of_one_size(frames: Iterable[Frame]) -> Iterator[Frame]:
-    shape = None
+class _Once:
+    """The new pictures of one window, made together when the first of them is asked for."""
+
+    def __init__(
+        self, make: Callable[[Rgb, Rgb, Rgb, Rgb], list[Rgb]], window: tuple[Frame, Frame, Frame, Frame]
+    ) -> None:
+        self._make = make
+        self._window: tuple[Frame, Frame, Frame, Frame] | None = window
+        self._pictures: list[Rgb] = []
+
+    def one(self, index: int) -> Rgb:
+        if self._window is not None:
+            f0, f1, f2, f3 = self._window
+            self._pictures = self._make(f0.rgb, f1.rgb, f2.rgb, f3.rgb)
+            self._window = None  # lets go of the frames
+        return self._pictures[index]
+
+
+def _source_frames(start: Frame, end: Frame) -> tuple[Frame, Frame]:
+    """The source frames around an interval whose ends may be synthesised themselves."""
+    return start.between[0] if start.between else start, end.between[1] if end.between else end
+
+
+def _recognised(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames, of one size, neighbours with equal pictures marked as such."""
+    last: Frame | None = None
     for index, frame in enumerate(frames):
-        shape = shape or frame.rgb.shape
-        if frame.rgb.shape != shape:
+        if last is None:
+            last = frame
+        elif frame.rgb.shape != last.rgb.shape:
+            (old_height, old_width), (height, width) = last.rgb.shape[:2], frame.rgb.shape[:2]
             raise InputError(
-                f"the picture size changes from {shape[1]}x{shape[0]} to "
-                f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]} at frame {index}; one size is needed"
+                f"the picture size changes from {old_width}x{old_height} to {width}x{height} "
+                f"at frame {index}; one size is needed"
             )
-        yield frame
+        elif np.array_equal(frame.rgb, last.rgb):
+            last = Frame(last.rgb, frame.time, frame.source, origin=frame.origin, same_as=last)
+        else:
+            last = frame
+        yield last

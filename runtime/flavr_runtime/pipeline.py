@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flavr_runtime.frames import FrameSink, FrameSource
+from flavr_runtime.frames import Frame, FrameSink, FrameSource
 from flavr_runtime.interpolator import Interpolator
 
 
@@ -14,12 +14,18 @@ from flavr_runtime.interpolator import Interpolator
 class Progress:
     """Counts of a run so far; the last one handed out is its result."""
 
-    total: int  # frames to write, as far as the container's index tells; 0 if unknown
-    read: int = 0  # source frames
+    total: int  # frames to write, as far as the container's index tells
     written: int = 0  # frames of the result, of which ...
+    passed: int = 0  # ... the source's own
     synthesised: int = 0  # ... made by the network
-    repeated: int = 0  # ... repeated because the frames at both sides are equal
+    repeated: int = 0  # ... one of these shown once more, where nothing moves
     seconds: float = 0.0  # since the first frame was asked for
+
+    def count(self, frame: Frame) -> None:
+        self.written += 1
+        self.passed += frame.origin == "source"
+        self.synthesised += frame.origin == "synthesised"
+        self.repeated += frame.origin == "repeated"
 
 
 def interpolate(
@@ -41,17 +47,9 @@ def interpolate(
     """
     progress = Progress(total=(source.info.frame_count - 1) * factor + 1)
     started = time.monotonic()
-
-    def count_new(held: bool) -> None:
-        if held:
-            progress.repeated += 1
-        else:
-            progress.synthesised += 1
-
-    for frame in interpolator.expand(source.frames(), factor, count_new):
+    for frame in interpolator.expand(source.frames(), factor):
         sink.write(frame)
-        progress.written += 1
-        progress.read = progress.written - progress.synthesised - progress.repeated
+        progress.count(frame)
         progress.seconds = time.monotonic() - started
         if on_progress is not None:
             on_progress(progress)

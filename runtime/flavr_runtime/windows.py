@@ -41,8 +41,8 @@ def plan_stages(factor: int, native: int) -> tuple[int, ...]:
     Raises:
         UsageError: no sequence of passes gives `factor`.
     """
-    if factor < 2 or factor > LARGEST_FACTOR:
-        raise UsageError(f"factor {factor} is out of range: 2 to {LARGEST_FACTOR}")
+    if factor < 1 or factor > LARGEST_FACTOR:
+        raise UsageError(f"factor {factor} is out of range: 1 to {LARGEST_FACTOR}")
     divisors = [stage for stage in range(native, 1, -1) if native % stage == 0]
     shortest: dict[int, tuple[int, ...]] = {1: ()}
     for reached in range(1, factor):

@@ -28,7 +28,7 @@ def write_blend_model(
 
     `metadata` overrides entries of the usual ones; None removes one.
     """
-    shape = ["batch", "height", "width", 3]
+    shape: list[str | int | None] = ["batch", "height", "width", 3]
     nodes = [helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT) for name in FRAMES]
     constants = [numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("low", 0), ("high", 255))]
     for n, weights in enumerate(mids, start=1):

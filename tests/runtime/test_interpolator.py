@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_files import average_weights, write_blend_model
 
 from flavr_runtime import Frame, InputError, Interpolator, UsageError
 from flavr_runtime.frames import Rgb
+from model_files import average_weights, write_blend_model
 
 
 def flat(value: int, size: tuple[int, int] = (6, 5)) -> Rgb:
@@ -57,12 +57,12 @@ def test_the_window_is_in_time_order_and_extended_at_both_ends(folder: Path) -> 
 def test_n_frames_become_n_minus_1_times_factor_plus_1(
     average_2x: Interpolator, count: int, factor: int
 ) -> None:
-    frames = [Frame(flat(32 * i), Fraction(i, 25), None) for i in range(count)]
+    frames = [Frame(flat(32 * i), Fraction(i, 25)) for i in range(count)]
     result = list(average_2x.expand(frames, factor))
     assert len(result) == (count - 1) * factor + 1
     assert [frame.time for frame in result] == [Fraction(i, 25 * factor) for i in range(len(result))]
     assert values([frame.rgb for frame in result]) == [32 * i // factor for i in range(len(result))]
-    assert all(result[i * factor] is frame for i, frame in enumerate(frames))
+    assert all(result[i * factor].same_picture(frame) for i, frame in enumerate(frames))
 
 
 def test_a_cascade_agrees_with_the_native_factor_where_both_are_exact(
@@ -85,13 +85,38 @@ def test_variable_rate_keeps_new_frames_midway_in_their_own_interval(average_2x:
 
 def test_equal_neighbours_are_repeated_exactly_and_not_synthesised(folder: Path) -> None:
     wrong = Interpolator(write_blend_model(folder / "black.onnx", [(0, 0, 0, 0)]), provider="cpu")
-    seen: list[bool] = []
-    source = Path("kept.png")
-    frames = [Frame(flat(v), Fraction(i), source) for i, v in enumerate((7, 7, 9))]
-    result = list(wrong.expand(frames, 2, seen.append))
+    names = [Path(name) for name in ("a.png", "b.png", "c.png")]
+    frames = [Frame(flat(v), Fraction(i), names[i]) for i, v in enumerate((7, 7, 9))]
+    result = list(wrong.expand(frames, 2))
     assert values([frame.rgb for frame in result]) == [7, 7, 7, 0, 9]
-    assert [frame.source for frame in result] == [source, source, source, None, source]
-    assert seen == [True, False]
+    assert [frame.source for frame in result] == [names[0], names[0], names[1], None, names[2]]
+    assert [frame.origin for frame in result] == ["source", "repeated", "source", "synthesised", "source"]
+
+
+def test_a_new_frame_knows_the_source_frames_around_it(average_2x: Interpolator) -> None:
+    frames = [Frame(flat(40 * i), Fraction(i)) for i in range(3)]
+    result = list(average_2x.expand(frames, 4))
+    for position in (1, 2, 3, 5, 6, 7):
+        assert result[position].between == (frames[position // 4], frames[position // 4 + 1])
+
+
+def test_pictures_that_nobody_looks_at_are_not_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Interpolator(write_blend_model(folder / "lazy.onnx"), provider="cpu")
+    calls = []
+    complete = model.between
+
+    def counted(f0: Rgb, f1: Rgb, f2: Rgb, f3: Rgb) -> list[Rgb]:
+        calls.append(1)
+        return complete(f0, f1, f2, f3)
+
+    monkeypatch.setattr(model, "between", counted)
+    frames = [Frame(flat(20 * i), Fraction(i)) for i in range(9)]
+    result = list(model.expand(frames, 8))
+    assert calls == []
+    assert int(result[4].rgb[0, 0, 0]) == 10  # midway in the first interval: one window
+    assert len(calls) == 1
+    assert int(result[10].rgb[0, 0, 0]) == 25  # its window: that one, the next interval's and two sources
+    assert len(calls) == 3
 
 
 def test_an_empty_stream_gives_nothing_and_one_frame_itself(average_2x: Interpolator) -> None:
@@ -101,12 +126,11 @@ def test_an_empty_stream_gives_nothing_and_one_frame_itself(average_2x: Interpol
 
 def test_an_impossible_factor_is_refused_before_the_first_frame_is_pulled(average_2x: Interpolator) -> None:
     def never() -> Iterator[Rgb]:
-        raise AssertionError("pulled")
-        yield
+        yield pytest.fail("pulled")
 
     with pytest.raises(UsageError, match="factor 5 cannot be made by a 2x model"):
         average_2x.stream(never(), factor=5)
-    with pytest.raises(UsageError, match="factor 0 is out of range"):
+    with pytest.raises(UsageError, match="factor 0 is out of range: 1 to 64"):
         average_2x.stream(never(), factor=0)
 
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from model_files import write_blend_model
 
 from flavr import Flavr, FlavrConfig, save_checkpoint
 from flavr_export import ExportSpec, export
@@ -13,6 +13,7 @@ from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.providers import Selected
 from flavr_runtime.session import DEFAULT_MODEL, Session, read_model_info
+from model_files import write_blend_model
 
 CPU = Selected("cpu", "CPUExecutionProvider")
 
@@ -35,7 +36,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_three_io_kinds_give_the_same_pictures(tiny_checkpoint: Path, tmp_path: Path) -> None:
     results = []
     for io in ("uint8", "float", "packed"):
-        spec = ExportSpec(io=io)  # type: ignore[arg-type]
+        spec = ExportSpec(io=io)
         path = export(tiny_checkpoint, tmp_path / f"{io}.onnx", spec).path
         results.append(np.stack(Session(path, CPU).run(pictures())).astype(int))
         assert results[-1].shape == (3, 20, 27, 3)
@@ -119,7 +120,7 @@ def test_a_model_of_fixed_size_refuses_other_pictures(tmp_path: Path) -> None:
 def test_frames_of_the_wrong_form_are_refused(tmp_path: Path) -> None:
     session = Session(write_blend_model(tmp_path / "m.onnx"), CPU)
     good = pictures()
-    cases: list[tuple[list[object], str]] = [
+    cases: list[tuple[list[Any], str]] = [
         (good[:3], "3 frames were given; FLAVR looks at 4"),
         ([*good[:3], good[3].astype(np.float32)], r"frame 3 is float32 \[20, 27, 3\]; uint8 \[H, W, 3\] RGB"),
         ([*good[:3], good[3][..., 0]], r"frame 3 is uint8 \[20, 27\]"),
@@ -127,7 +128,7 @@ def test_frames_of_the_wrong_form_are_refused(tmp_path: Path) -> None:
     ]
     for frames, message in cases:
         with pytest.raises(InputError, match=message):
-            session.run(frames)  # type: ignore[arg-type]
+            session.run(frames)
 
 
 def test_the_placement_of_nodes_is_counted(tmp_path: Path) -> None:

@@ -1,0 +1,317 @@
+"""Read a video: what it is before anything slow, then its frames one by one."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from flavr_runtime.colour import ColourSpec, has_alpha, is_opaque, to_rgb
+from flavr_runtime.errors import InputError
+from flavr_runtime.frames import Frame, StreamInfo
+from flavr_runtime.timing import FrameClock, Timeline, read_timeline
+from flavr_runtime.traits import AudioTrack, SourceTraits
+
+__all__ = ["VideoReader", "open_media"]
+
+# VP8 stores its invisible reference frames as packets of their own: bit 4 of the first byte says "shown".
+_IS_SHOWN: dict[str, Callable[[Packet[Stream]], bool]] = {"vp8": lambda packet: bool(bytes(packet)[0] & 0x10)}
+_UPRIGHT = (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+# A header may round its duration or count a trailing subtitle; more than this missing is a file cut off.
+_MISSING_SECONDS = 1
+# Matroska muxers write the duration last of all, from what they wrote; others may have it from an estimate.
+_EXACT_HEADERS = {"matroska,webm"}
+
+
+class VideoReader:
+    """A video file as a source of frames.
+
+    The constructor reads every packet's timestamp (no decoding; 16 bytes per frame, dropped afterwards) and
+    decodes one frame, so that whatever can be wrong is found before the first slow step. Raises InputError,
+    one line naming the file.
+
+    A video with transparency is refused unless `drop_alpha`: neither the network nor H.264 keeps it. A format
+    with alpha whose every pixel is opaque (a GIF, a screen recording) has nothing to lose and is read.
+    """
+
+    def __init__(self, path: Path | str, *, drop_alpha: bool = False) -> None:
+        self._path = Path(path)
+        self._drop_alpha = drop_alpha
+        self._container: InputContainer | None = None
+        self._notices: list[str] = []
+        with open_media(self._path) as container:
+            stream = _video_stream(container, self._path)
+            self._timeline = self._scan(container, stream)
+        with open_media(self._path) as container:
+            stream = _video_stream(container, self._path)
+            first = self._first_frame(container, stream)
+            self._describe(container, stream, first)
+
+    @property
+    def info(self) -> StreamInfo:
+        return self._info
+
+    @property
+    def traits(self) -> SourceTraits:
+        return self._traits
+
+    @property
+    def notices(self) -> list[str]:
+        return self._notices
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame in display order, decoded as it is asked for.
+
+        Raises InputError, naming the file and the time, where it is damaged or the picture changes size.
+        """
+        self._close()
+        container = self._container = open_media(self._path)
+        stream = _video_stream(container, self._path)
+        stream.thread_type = "AUTO"
+        clock = FrameClock(self._timeline, self._traits.tick, self._traits.origin, presented=self._presented)
+        for picture in self._decode(container, stream):
+            time = clock.time_of(picture.pts if self._presented else picture.dts)
+            self._check_picture(picture, time)
+            yield Frame(to_rgb(picture, self._traits.colour), time, picture)
+        if clock.frames == 0:
+            raise InputError(f"{self._path}: no frame could be decoded; the file is damaged")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _scan(self, container: InputContainer, stream: VideoStream) -> Timeline:
+        is_shown = _IS_SHOWN.get(_codec_name(stream))
+        presented: list[int] = []
+        decoded: list[int] = []
+        count, last, last_duration, seconds = 0, -(1 << 62), 0, Fraction(0)
+        try:
+            for packet in container.demux():
+                if packet.size == 0 or packet.time_base is None:
+                    continue
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if stamp is not None:
+                    seconds = max(seconds, (stamp + (packet.duration or 0)) * packet.time_base)
+                if packet.stream_index != stream.index or packet.is_discard:
+                    continue
+                if is_shown is not None and not is_shown(packet):
+                    continue
+                if packet.is_corrupt:
+                    raise InputError(f"{self._path}: cut off or damaged at {_clock_text(seconds)}")
+                count += 1
+                if packet.pts is not None:
+                    presented.append(packet.pts)
+                if packet.dts is not None:
+                    decoded.append(packet.dts)
+                if stamp is not None and stamp >= last:
+                    last, last_duration = stamp, packet.duration or 0
+        except av.FFmpegError as error:
+            raise InputError(
+                f"{self._path}: cut off or damaged after {_clock_text(seconds)} ({error.strerror})"
+            ) from error
+        if count == 0:
+            raise InputError(f"{self._path}: its video track holds no frames")
+        promised = Fraction(container.duration or 0, av.time_base)
+        if promised - seconds > _MISSING_SECONDS:
+            short = f"ends at {_clock_text(seconds)}, though its header promises {_clock_text(promised)}"
+            if container.format.name in _EXACT_HEADERS:
+                raise InputError(f"{self._path}: cut off or damaged: it {short}")
+            self._notices.append(f"{self._path.name} {short}: it may be cut off")
+        # AVI stores decoding times only, and what FFmpeg makes of them counts B frames in the wrong order.
+        # Their spacing is that of the frames, which is all that is asked.
+        self._presented = len(presented) == count and container.format.name != "avi"
+        stamps = presented if self._presented or len(decoded) != count else decoded
+        declared = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+        if not stamps:  # a raw stream: those are FFmpeg's assumption, the bitstream may know better
+            declared.insert(0, stream.codec_context.framerate)
+        return read_timeline(
+            np.array(stamps, np.int64),
+            stream.time_base or Fraction(1, 90_000),
+            count=count,
+            declared=declared,
+            last_duration=last_duration,
+        )
+
+    def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
+        first = next(self._decode(container, stream), None)
+        if first is None:
+            raise InputError(f"{self._path}: no frame could be decoded; the file is damaged")
+        return first
+
+    def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> None:
+        timeline, pixel_format = self._timeline, first.format.name
+        try:
+            colour = ColourSpec.of(first)
+        except InputError as error:
+            raise InputError(f"{self._path}: {error}") from error
+        starts = [
+            s.start_time * s.time_base
+            for s in (stream, *container.streams.audio)
+            if s.start_time is not None and s.time_base is not None
+        ]
+        # A transport stream's clock starts anywhere, so the earliest stream sets zero. Before zero lies only
+        # what decoders drop (audio priming), and that must stay there.
+        origin = max(Fraction(0), min(starts, default=Fraction(0)))
+        end = timeline.end
+        if stream.duration is not None and stream.time_base is not None:
+            # The track may hold its last frame for longer than its neighbours.
+            end = max(end, ((stream.start_time or 0) + stream.duration) * stream.time_base)
+        self._traits = SourceTraits(
+            pixel_format=pixel_format,
+            colour=colour,
+            start=timeline.start - origin,
+            end=end - origin,
+            tick=stream.time_base or Fraction(1, 90_000),
+            origin=origin,
+            display_matrix=_display_matrix(first),
+            sample_aspect_ratio=stream.sample_aspect_ratio or None,
+            metadata=dict(container.metadata),
+            stream_metadata=dict(stream.metadata),
+            chapters=tuple(container.chapters()),
+            audio=tuple(
+                AudioTrack(track.index, _codec_name(track) if track.codec_context else None)
+                for track in container.streams.audio
+            ),
+            other_streams=tuple(_other_streams(container, stream)),
+        )
+        self._info = StreamInfo(
+            path=self._path,
+            width=first.width,
+            height=first.height,
+            rate=timeline.rate,
+            constant_rate=timeline.constant,
+            frame_count=timeline.count,
+            description=f"{_codec_name(stream)} {pixel_format} {colour}",
+        )
+        self._check_alpha(stream, first)
+        if first.interlaced_frame:
+            self._notices.append(
+                f"{self._path.name} is interlaced: deinterlace it first, or the combing is interpolated too"
+            )
+        if max(component.bits for component in first.format.components) > 8:
+            self._notices.append(
+                f"{self._path.name} is {pixel_format}: its own frames stay as they are, new frames are "
+                "computed in 8 bits per colour"
+            )
+
+    def _check_alpha(self, stream: VideoStream, first: av.VideoFrame) -> None:
+        cure = "which would be lost; --drop-alpha goes on without it"
+        # FFmpeg's own VP8 and VP9 decoders leave the alpha of a WebM unread and do not say so.
+        hidden = stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE", "0")) != "0"
+        if hidden and not self._drop_alpha:
+            raise InputError(f"{self._path}: the video has a transparency channel (alpha_mode), {cure}")
+        if has_alpha(first.format.name) and not self._drop_alpha and not is_opaque(first):
+            raise InputError(
+                f"{self._path}: the video is transparent in places ({first.format.name}), {cure}"
+            )
+        if self._drop_alpha and (hidden or has_alpha(first.format.name)):
+            self._notices.append(f"the transparency of {self._path.name} is dropped, as asked")
+
+    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+        seconds = Fraction(0)
+        try:
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.time_base is not None:
+                    seconds = packet.pts * packet.time_base
+                for picture in packet.decode():
+                    if picture.is_corrupt:
+                        seconds = (picture.pts or 0) * (picture.time_base or Fraction(0))
+                        raise InputError(f"{self._path}: damaged at {_clock_text(seconds)}")
+                    yield picture
+        except av.FFmpegError as error:
+            raise InputError(
+                f"{self._path}: damaged near {_clock_text(seconds)} ({error.strerror})"
+            ) from error
+
+    def _check_picture(self, picture: av.VideoFrame, time: Fraction) -> None:
+        size = (picture.width, picture.height)
+        if size != (self._info.width, self._info.height):
+            raise InputError(
+                f"{self._path}: the picture changes from {self._info.width}x{self._info.height} to "
+                f"{size[0]}x{size[1]} at {_clock_text(time)}; split the file there"
+            )
+        name = picture.format.name
+        if name != self._traits.pixel_format:
+            raise InputError(
+                f"{self._path}: the pixel format changes from {self._traits.pixel_format} to {name} at "
+                f"{_clock_text(time)}; split the file there"
+            )
+        if has_alpha(name) and not self._drop_alpha and not is_opaque(picture):
+            raise InputError(
+                f"{self._path}: the video becomes transparent at {_clock_text(time)}, which would be lost; "
+                "--drop-alpha goes on without it"
+            )
+
+
+def open_media(path: Path) -> InputContainer:
+    """Open a media file for reading. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, not a video")
+    try:
+        # "file:" keeps a name such as "take:2.mp4" from being taken for a network protocol.
+        return av.open(f"file:{path}", "r", metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise InputError(
+            f"{path}: not a media file, or cut off before its index was written ({error.strerror})"
+        ) from error
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise InputError(f"{path}: it has no video track")
+    best = container.streams.best("video")
+    stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
+    if stream.codec_context is None:
+        raise InputError(f"{path}: no decoder for its video track")
+    return stream
+
+
+def _other_streams(container: InputContainer, video: VideoStream) -> Iterator[str]:
+    for stream in container.streams:
+        if stream.index == video.index or stream.type == "audio":
+            continue
+        kind = "cover picture" if stream.disposition & Disposition.attached_pic else f"{stream.type} track"
+        if stream.type == "data" and stream.name == "bin_data" and container.chapters():
+            continue  # how MP4 stores the names of its chapters, which are carried
+        codec = _codec_name(stream) if stream.codec_context else "unknown codec"
+        yield f"{kind} {stream.index} ({codec})"
+
+
+def _codec_name(stream: Stream) -> str:
+    """The codec's own name; that of the decoder may be libdav1d or mp3float."""
+    return stream.codec_context.codec.canonical_name
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    for data in cast("Iterable[Any]", frame.side_data):
+        if data.type == SideDataType.DISPLAYMATRIX:
+            matrix = struct.unpack("=9i", bytes(data)[:36])
+            return None if matrix == _UPRIGHT else matrix
+    return None
+
+
+def _clock_text(seconds: Fraction) -> str:
+    return f"{float(seconds):.2f} s"

@@ -1,0 +1,56 @@
+"""What a source has besides its pictures, for a sink to carry over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from flavr_runtime.colour import ColourSpec
+from flavr_runtime.frames import FrameSource
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+__all__ = ["AudioTrack", "MediaSource", "SourceTraits"]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    """One audio stream of a media file. `codec` is FFmpeg's name, None where it has no decoder for it."""
+
+    index: int
+    codec: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTraits:
+    """The defaults are those of a folder of 8-bit RGB images. Times are seconds on Frame.time's timeline."""
+
+    pixel_format: str = "rgb24"
+    colour: ColourSpec = field(default_factory=lambda: ColourSpec("rgb", full_range=True))
+    start: Fraction = Fraction(0)  # of the first frame
+    end: Fraction = Fraction(0)  # when the last frame has been shown
+    tick: Fraction = Fraction(1, 90_000)  # seconds: what the timestamps are counted in
+    origin: Fraction = Fraction(0)  # container clock = Frame.time + origin
+    display_matrix: tuple[int, ...] | None = None  # FFmpeg's 9 fixed-point numbers; None = upright
+    sample_aspect_ratio: Fraction | None = None  # width / height of one pixel; None = square or unknown
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Chapter, ...] = ()  # on the container's clock
+    audio: tuple[AudioTrack, ...] = ()
+    other_streams: tuple[str, ...] = ()  # for people: "subtitle track 3 (subrip)"
+
+
+@runtime_checkable
+class MediaSource(FrameSource, Protocol):
+    """A reader of this package: a FrameSource that also knows its traits."""
+
+    @property
+    def traits(self) -> SourceTraits: ...
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know about the input, one sentence each."""
+        ...

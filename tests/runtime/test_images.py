@@ -1,0 +1,221 @@
+"""Folders of images, in and out, and every way of mixing them with videos."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from clips import Sound, moving_square, render_clip
+from flavr_runtime.errors import FlavrRuntimeError, InputError, OutputError, UsageError
+from flavr_runtime.frames import Frame
+from flavr_runtime.images import ImageFolderReader, ImageFolderWriter, read_image
+from flavr_runtime.media import open_sink, open_source
+from flavr_runtime.reader import VideoReader
+from flavr_runtime.writer import EncodeOptions, VideoWriter
+
+RATE = Fraction(24)
+
+
+def write_image(path: Path, rgb: np.ndarray) -> Path:
+    """Through memory: cv2.imwrite does not take every name."""
+    order = cv2.COLOR_RGBA2BGRA if rgb.shape[-1] == 4 else cv2.COLOR_RGB2BGR
+    ok, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, order))
+    assert ok
+    path.write_bytes(data.tobytes())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """frame1.png ... frame12.png, 64x48, and two files that are no images."""
+    path = tmp_path / "bilder é"
+    path.mkdir()
+    for index in range(12):
+        write_image(path / f"frame{index + 1}.png", moving_square(index, 64, 48))
+    (path / ".hidden.png").write_bytes(b"")
+    (path / "notes.txt").write_text("not a frame")
+    return path
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        ImageFolderReader(path, RATE)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(f"{path}/", "").replace(str(path), "FOLDER")
+
+
+def copy(source_path: Path, target: Path, *, overwrite: bool = False) -> None:
+    with (
+        open_source(source_path, RATE) as source,
+        open_sink(target, source, source.info.rate, EncodeOptions(crf=4), overwrite=overwrite) as sink,
+    ):
+        for frame in source.frames():
+            sink.write(frame)
+
+
+def test_images_come_in_the_order_people_number_them(folder: Path) -> None:
+    with ImageFolderReader(folder, RATE) as reader:
+        frames = list(reader.frames())
+    assert [frame.source for frame in frames] == [folder / f"frame{index}.png" for index in range(1, 13)]
+    assert [frame.time for frame in frames] == [index / RATE for index in range(12)]
+    assert np.array_equal(frames[9].rgb, moving_square(9, 64, 48))
+    assert reader.info.frame_count == 12
+    assert reader.info.description == "12 png images"
+    assert reader.traits.end == Fraction(1, 2)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".tiff"])
+def test_lossless_kinds_are_read_exactly(tmp_path: Path, suffix: str) -> None:
+    picture = moving_square(3, 31, 17)
+    assert np.array_equal(read_image(write_image(tmp_path / f"a{suffix}", picture)), picture)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_lossy_kinds_are_read(tmp_path: Path, suffix: str) -> None:
+    picture = moving_square(3, 64, 48)
+    found = read_image(write_image(tmp_path / f"a{suffix}", picture))
+    assert np.abs(found.astype(int) - picture).mean() < 6
+
+
+def test_grey_and_opaque_images_are_read(tmp_path: Path) -> None:
+    picture = moving_square(0, 16, 16)
+    opaque = write_image(tmp_path / "opaque.png", np.dstack([picture, np.full((16, 16), 255, np.uint8)]))
+    assert np.array_equal(read_image(opaque), picture)
+    grey = tmp_path / "grey.png"
+    grey.write_bytes(cv2.imencode(".png", picture[..., 0])[1].tobytes())
+    assert np.array_equal(read_image(grey), picture[..., :1].repeat(3, -1))
+
+
+def test_one_odd_size_is_named_before_the_work(folder: Path) -> None:
+    write_image(folder / "frame7.png", moving_square(0, 64, 50))
+    assert message_of(folder) == "frame7.png: 64x50, but frame1.png is 64x48; all images must have one size"
+
+
+def test_images_that_would_lose_something_are_named(folder: Path) -> None:
+    target = folder / "frame9.png"
+    cv2.imwrite(str(folder / "deep.png"), np.zeros((48, 64, 3), np.uint16))
+    (folder / "deep.png").replace(target)
+    assert message_of(folder) == "frame9.png: 16 bits per colour; only 8-bit images are supported"
+    write_image(target, np.dstack([moving_square(0, 64, 48), np.full((48, 64), 9, np.uint8)]))
+    text = "frame9.png: has transparent pixels, which would be lost; flatten it first"
+    assert message_of(folder) == text
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_image_cut_off_by_a_full_disk_is_named(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    whole = write_image(tmp_path / f"a{suffix}", noise).read_bytes()
+    (tmp_path / f"a{suffix}").write_bytes(whole[: len(whole) * 2 // 3])
+    assert message_of(tmp_path) == f"a{suffix}: the image is cut off"
+    (tmp_path / f"a{suffix}").write_bytes(b"")
+    assert message_of(tmp_path) == f"a{suffix}: the image is cut off"
+
+
+def test_folder_without_images_is_named(tmp_path: Path) -> None:
+    assert message_of(tmp_path) == "FOLDER: no images in it (bmp, jpeg, jpg, png, tif, tiff, webp)"
+    assert message_of(tmp_path / "none") == "FOLDER: no such folder"
+
+
+def test_folder_to_folder_copies_sources_byte_for_byte(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with ImageFolderReader(folder, RATE) as reader, ImageFolderWriter(target, reader) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+            writer.write(Frame(frame.rgb, frame.time + 1 / (2 * RATE)))
+            assert not target.exists()
+    names = sorted(path.name for path in target.iterdir())
+    assert names == [f"{index:06d}.png" for index in range(1, 25)]
+    assert (target / "000001.png").read_bytes() == (folder / "frame1.png").read_bytes()
+    assert np.array_equal(read_image(target / "000004.png"), moving_square(1, 64, 48))
+
+
+def test_jpeg_sources_are_written_as_they_are_shown(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_image(photos / "a.jpg", moving_square(0, 64, 48))
+    copy(photos, tmp_path / "out")
+    assert np.array_equal(read_image(tmp_path / "out" / "000001.png"), read_image(photos / "a.jpg"))
+
+
+def test_folder_to_video(folder: Path, tmp_path: Path) -> None:
+    copy(folder, tmp_path / "out.mp4")
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        frames = list(reader.frames())
+    assert (reader.info.rate, reader.info.frame_count) == (RATE, 12)
+    assert reader.traits.end == Fraction(1, 2)
+    assert np.abs(frames[5].rgb.astype(int) - moving_square(5, 64, 48)).mean() < 4
+
+
+def test_video_to_folder(clip_plain: Path, tmp_path: Path) -> None:
+    copy(clip_plain, tmp_path / "out")
+    with VideoReader(clip_plain) as reader:
+        for index, frame in enumerate(reader.frames(), 1):
+            assert np.array_equal(read_image(tmp_path / "out" / f"{index:06d}.png"), frame.rgb)
+
+
+def test_lost_sound_and_rotation_are_said(tmp_path: Path) -> None:
+    clip = render_clip(tmp_path / "clip.mp4", sounds=[Sound()], rotation=90, frames=2)
+    with VideoReader(clip) as reader:
+        assert ImageFolderWriter(tmp_path / "out", reader).notices == [
+            "a folder of images has no sound: the audio is left out",
+            "the images are stored as filmed: the video's rotation flag is left out",
+        ]
+
+
+def stop_halfway(source: Path, target: Path) -> None:
+    with ImageFolderReader(source, RATE) as reader, ImageFolderWriter(target, reader) as writer:
+        writer.write(next(reader.frames()))
+        raise KeyboardInterrupt
+
+
+def test_no_half_written_folder_stays(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stop_halfway(folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_folder_with_other_files_is_never_deleted(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    copy(folder, target)
+    with pytest.raises(
+        OutputError, match=r"the folder is not empty; use --overwrite, or choose another name$"
+    ):
+        copy(folder, target)
+    copy(folder, target, overwrite=True)
+    (target / "holiday.png").write_bytes(b"precious")
+    with pytest.raises(
+        OutputError, match=r"holds other files \(holiday.png\), which --overwrite would delete$"
+    ):
+        copy(folder, target, overwrite=True)
+    with pytest.raises(OutputError, match=r"the output is the input; choose another name$"):
+        copy(folder, folder, overwrite=True)
+    with pytest.raises(OutputError, match=r"does not exist; create it first$"):
+        copy(folder, tmp_path / "no" / "out")
+
+
+def test_path_decides_what_is_opened(folder: Path, clip_plain: Path, tmp_path: Path) -> None:
+    source = open_source(folder, RATE)
+    assert isinstance(source, ImageFolderReader)
+    assert isinstance(open_source(clip_plain), VideoReader)
+    assert isinstance(open_sink(tmp_path / "out", source, RATE), ImageFolderWriter)
+    assert isinstance(open_sink(tmp_path / "out.mkv", source, RATE), VideoWriter)
+    with pytest.raises(UsageError, match=r"a folder of images has no frame rate of its own; state it$"):
+        open_source(folder)
+    with pytest.raises(FlavrRuntimeError, match=r"out\.gif: cannot write \.gif files; use \.mp4"):
+        open_sink(tmp_path / "out.gif", source, RATE)
+
+
+def test_odd_sized_images_keep_their_size_as_video(tmp_path: Path) -> None:
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    for index in range(3):
+        write_image(odd / f"{index}.png", moving_square(index, 65, 49))
+    copy(odd, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.width, frame.height, frame.format.name) == (65, 49, "yuv444p")
