@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flavr_runtime.interpolator import Interpolator
     from flavr_runtime.pipeline import Progress
     from flavr_runtime.session import ModelInfo
+    from flavr_runtime.timing_plan import Timing
     from flavr_runtime.traits import MediaSource
 
 _EXAMPLES = """
@@ -26,16 +27,24 @@ _EXAMPLES = """
 Examples:
   flavr-run clip.mp4                                 clip_2x.mp4, on the fastest provider that works here
   flavr-run clip.mp4 -o smooth.mkv --factor 4 --provider rocm
+  flavr-run clip.mp4 -o smooth.mp4 --fps 60          from any rate, 24000/1001 too
+  flavr-run clip.mp4 -o slow.mp4 --factor 8 --slowmo
   flavr-run clip.mp4 -o smooth.mp4 --model model.onnx --crf 20
   flavr-run frames/ -o smooth.mp4 --framerate 24     a folder of images, as 48 fps video
   flavr-run clip.mp4 -o frames/                      the result as a folder of PNG images
 """
 
 
+# What people type for the NTSC rates, which are exactly 1000/1001 of a whole number.
+_NTSC = {"23.976": 24, "23.98": 24, "29.97": 30, "47.952": 48, "47.95": 48, "59.94": 60, "119.88": 120}
+
+
 class _Rate(click.ParamType[Fraction]):
     name = "rate"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if str(value) in _NTSC:
+            return Fraction(_NTSC[str(value)] * 1000, 1001)
         try:
             rate = Fraction(str(value))
         except (ValueError, ZeroDivisionError):
@@ -54,6 +63,8 @@ class _Options:
     model: Path | None
     provider: str
     factor: int | None
+    fps: Fraction | None
+    slowmo: bool
     framerate: Fraction
     codec: str | None
     crf: int | None
@@ -71,7 +82,7 @@ class _Job:
 
     source: MediaSource
     model: ModelInfo
-    factor: int
+    timing: Timing
     output: Path
     sink: FrameSink
 
@@ -107,6 +118,14 @@ class _Job:
     help="Multiply the frames by this, in several passes where the model's own factor is smaller. "
     "[default: the model's own factor]",
 )
+@click.option(
+    "--fps",
+    type=_Rate(),
+    metavar="R",
+    help="Frames per second of the result instead of --factor: 60, 59.94 or 60000/1001. Each is the nearest "
+    "to its instant of what the model makes; only those are computed.",
+)
+@click.option("--slowmo", is_flag=True, help="Keep the rate and let the result last longer, without sound.")
 @click.option(
     "--framerate",
     type=_Rate(),
@@ -157,24 +176,33 @@ def _validated(options: _Options, stack: contextlib.ExitStack) -> _Job:
     from flavr_runtime.encoders import EncodeOptions
     from flavr_runtime.media import open_sink, open_source
     from flavr_runtime.session import DEFAULT_MODEL, check_size, read_model_info
-    from flavr_runtime.windows import plan_stages
+    from flavr_runtime.timing_plan import plan_timing
 
     source = stack.enter_context(open_source(options.input, options.framerate, drop_alpha=options.drop_alpha))
     model = read_model_info(options.model or DEFAULT_MODEL)
-    factor = options.factor if options.factor is not None else model.factor
-    plan_stages(factor, model.factor)
+    timing = plan_timing(
+        source.info, model.factor, factor=options.factor, fps=options.fps, slowmo=options.slowmo
+    )
     check_size(model, source.info.width, source.info.height)
-    suffix = "" if options.input.is_dir() else options.input.suffix
-    output = options.output or Path(f"{options.input.absolute().with_suffix('').name}_{factor}x{suffix}")
+    output = options.output or _default_output(options, timing)
     sink = open_sink(
         output,
         source,
-        source.info.rate * factor,
+        timing.rate,
         EncodeOptions(codec=options.codec, crf=options.crf, preset=options.preset),
-        audio=options.audio,
+        audio=options.audio and not options.slowmo,
         overwrite=options.overwrite,
+        constant_rate=True if options.fps is not None else None,
+        stretch=timing.stretch,
     )
-    return _Job(source, model, factor, output, sink)
+    return _Job(source, model, timing, output, sink)
+
+
+def _default_output(options: _Options, timing: Timing) -> Path:
+    """The input's name with what is done to it, in the current folder."""
+    suffix = "" if options.input.is_dir() else options.input.suffix
+    done = f"{timing.factor}x" if options.fps is None else f"{float(options.fps):g}fps"
+    return Path(f"{options.input.absolute().with_suffix('').name}_{done}{'_slow' * options.slowmo}{suffix}")
 
 
 def _run(job: _Job, options: _Options) -> None:
@@ -185,7 +213,7 @@ def _run(job: _Job, options: _Options) -> None:
     if not options.quiet:
         _print_plan(job, interpolator)
     with job.sink, _progress_bar(quiet=options.quiet) as on_progress:
-        result = interpolate(job.source, job.sink, interpolator, job.factor, on_progress)
+        result = interpolate(job.source, job.sink, interpolator, job.timing, on_progress)
     if not options.quiet:
         _print_result(job, result)
 
@@ -200,6 +228,8 @@ def _print_plan(job: _Job, interpolator: Interpolator) -> None:
     )
     click.echo(f"model: {interpolator.model}", err=True)
     click.echo(f"provider: {interpolator.provider} ({interpolator.placement})", err=True)
+    if job.timing.stretch != 1 and job.source.traits.audio:
+        click.echo("note: the sound is left out of slow motion", err=True)
     for notice in [*job.source.notices, *job.sink.notices, *interpolator.notices]:
         click.echo(f"note: {notice}", err=True)
 
@@ -208,7 +238,7 @@ def _print_result(job: _Job, result: Progress) -> None:
     speed = result.written / result.seconds if result.seconds else 0.0
     repeated = f", {result.repeated} repeated where nothing moves" if result.repeated else ""
     click.echo(
-        f"{job.output}: {_rate_text(job.source.info.rate * job.factor)} fps, {result.written} frames "
+        f"{job.output}: {_rate_text(job.timing.rate)} fps, {result.written} frames "
         f"({result.passed} from the source, {result.synthesised} new{repeated}) in {result.seconds:.1f} s, "
         f"{speed:.1f} frames/s",
         err=True,

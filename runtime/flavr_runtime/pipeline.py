@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from flavr_runtime.frames import Frame, FrameSink, FrameSource
 from flavr_runtime.interpolator import Interpolator
+from flavr_runtime.timing_plan import Timing
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ def interpolate(
     source: FrameSource,
     sink: FrameSink,
     interpolator: Interpolator,
-    factor: int,
+    timing: Timing,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Run a source through a model into a sink, a few frames at a time.
@@ -45,9 +46,9 @@ def interpolate(
     Raises:
         FlavrRuntimeError: from whichever stage failed.
     """
-    progress = Progress(total=(source.info.frame_count - 1) * factor + 1)
+    progress = Progress(total=timing.frame_count(source.info))
     started = time.monotonic()
-    for frame in interpolator.expand(source.frames(), factor):
+    for frame in timing.apply(interpolator.expand(source.frames(), timing.factor)):
         sink.write(frame)
         progress.count(frame)
         progress.seconds = time.monotonic() - started

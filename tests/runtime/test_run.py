@@ -84,6 +84,40 @@ def test_23_976_becomes_exactly_48000_1001(average: Path, clip_ntsc_mkv: Path, t
         assert after.streams.video[0].average_rate == Fraction(48000, 1001)
 
 
+@pytest.mark.parametrize(("given", "exact"), [("60", Fraction(60)), ("59.94", Fraction(60000, 1001))])
+def test_any_rate_is_exact_and_as_long_as_the_source(
+    given: str, exact: Fraction, average: Path, clip_ntsc_mkv: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    run_well(clip_ntsc_mkv, "-o", output, "--model", average, "--fps", given)
+    before, after = [time_of(frame) for frame in decoded(clip_ntsc_mkv)], [*map(time_of, decoded(output))]
+    assert after == [after[0] + n / exact for n in range(len(after))]
+    assert 0 <= (before[-1] - before[0]) - (after[-1] - after[0]) + Fraction(1, 1000) < 1 / exact
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].average_rate == exact
+
+
+def test_variable_rate_becomes_constant_when_a_rate_is_asked_for(
+    average: Path, clip_vfr: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    run_well(clip_vfr, "-o", output, "--model", average, "--fps", 50)
+    times = [time_of(frame) for frame in decoded(output)]
+    assert times == [times[0] + Fraction(n, 50) for n in range(len(times))]
+
+
+def test_slow_motion_lasts_longer_and_says_that_the_sound_is_gone(
+    average: Path, clip_with_audio: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    printed = run_well(clip_with_audio, "-o", output, "--model", average, "--factor", 4, "--slowmo")
+    assert "note: the sound is left out of slow motion" in printed
+    with av.open(str(output)) as container:
+        assert not container.streams.audio
+        assert container.streams.video[0].average_rate == 25
+        assert sum(1 for _ in container.decode(video=0)) == 97
+
+
 def test_source_frames_arrive_bit_for_bit_in_their_own_place(
     average: Path, clip_plain: Path, tmp_path: Path
 ) -> None:

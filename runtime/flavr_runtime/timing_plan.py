@@ -1,0 +1,117 @@
+"""At which instants frames are wanted, and how often the model has to pass to have one near each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from flavr_runtime.errors import UsageError
+from flavr_runtime.frames import Frame, StreamInfo
+from flavr_runtime.windows import LARGEST_FACTOR, plan_stages
+
+__all__ = ["Timing", "plan_timing", "retimed"]
+
+_STEPS_PER_FRAME = 2
+"""Where the new rate is no multiple of the old, a frame is taken from a grid at least this much finer than
+the new rate: no frame is then further from its instant than a quarter of the time it is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a run makes of the source's time."""
+
+    factor: int  # the grid on which frames can be made, per source interval
+    rate: Fraction  # of the result, frames per second
+    resampled: bool  # whether frames are picked from the grid, rather than all of it taken
+    stretch: Fraction  # how much longer the result lasts; 1 but for slow motion
+
+    def frame_count(self, info: StreamInfo) -> int:
+        """Frames of the result, as far as the container's index tells."""
+        if not self.resampled:
+            return (info.frame_count - 1) * self.factor + 1
+        return math.floor((info.frame_count - 1) / info.rate * self.rate * self.stretch) + 1
+
+    def apply(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames of the result, from those of the grid."""
+        if self.resampled:
+            frames = retimed(frames, self.rate * self.stretch)
+        for frame in frames:
+            yield frame if self.stretch == 1 else frame.shown_at(frame.time * self.stretch)
+
+
+def plan_timing(
+    info: StreamInfo, native: int, *, factor: int | None, fps: Fraction | None, slowmo: bool
+) -> Timing:
+    """Decide the grid and the rate.
+
+    Args:
+        native: the model's own factor.
+        factor: multiply the frames by this; by default the model's own factor.
+        fps: frames per second instead of a factor: as many as it takes, at the source's speed.
+        slowmo: keep the source's rate and let the result last longer.
+
+    Raises:
+        UsageError: both factor and fps, or one that the model cannot make.
+    """
+    if fps is None:
+        factor = native if factor is None else factor
+        plan_stages(factor, native)
+        faster = info.rate * factor
+    elif factor is not None:
+        raise UsageError("--factor and --fps exclude each other: give one of them")
+    else:
+        factor, faster = _grid_for(fps / info.rate, native), fps
+    stretch = faster / info.rate if slowmo else Fraction(1)
+    # At a variable rate even a whole multiple has to be picked: the result is asked to be constant.
+    resampled = fps is not None and (faster != info.rate * factor or not info.constant_rate)
+    return Timing(factor, faster / stretch, resampled, stretch)
+
+
+def retimed(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
+    """One frame for every 1 / rate seconds from the first on: the nearest in time, the earlier of two.
+
+    Pictures of frames that are not taken are not made.
+    """
+    stream = iter(frames)
+    before = next(stream, None)
+    if before is None:
+        return
+    start, shown, last = before.time, 0, None
+    for after in _with_end(stream):
+        while after is None or start + shown / rate <= after.time:
+            instant = start + shown / rate
+            if after is None and instant > before.time:
+                return
+            nearer = before if after is None or instant - before.time <= after.time - instant else after
+            yield nearer.repeated(instant) if nearer is last else nearer.shown_at(instant)
+            last, shown = nearer, shown + 1
+        before = after
+
+
+def _with_end(frames: Iterator[Frame]) -> Iterator[Frame | None]:
+    yield from frames
+    yield None
+
+
+def _grid_for(ratio: Fraction, native: int) -> int:
+    """The smallest factor the model makes whose grid has every instant, or is fine enough."""
+    makeable = [factor for factor in range(1, LARGEST_FACTOR + 1) if _makes(factor, native)]
+    fine = next((factor for factor in makeable if factor >= _STEPS_PER_FRAME * ratio), None)
+    exact = next((factor for factor in makeable if (factor / ratio).denominator == 1), None)
+    found = [factor for factor in (fine, exact) if factor is not None]
+    if not found:
+        raise UsageError(
+            f"{float(ratio):g} times the source's rate is too much: at most {LARGEST_FACTOR} frames can be "
+            "made of one"
+        )
+    return min(found)
+
+
+def _makes(factor: int, native: int) -> bool:
+    try:
+        plan_stages(factor, native)
+    except UsageError:
+        return False
+    return True
