@@ -16,8 +16,9 @@ from flavr_runtime.providers import PROVIDER_CHOICES
 
 if TYPE_CHECKING:
     from flavr_runtime.frames import FrameSink
-    from flavr_runtime.interpolator import Interpolator
+    from flavr_runtime.interpolator import CutMode, Interpolator
     from flavr_runtime.pipeline import Progress
+    from flavr_runtime.scenes import CutMarker
     from flavr_runtime.session import ModelInfo
     from flavr_runtime.timing_plan import Timing
     from flavr_runtime.traits import MediaSource
@@ -65,6 +66,8 @@ class _Options:
     factor: int | None
     fps: Fraction | None
     slowmo: bool
+    cuts: str
+    cut_mode: CutMode
     framerate: Fraction
     codec: str | None
     crf: int | None
@@ -83,6 +86,7 @@ class _Job:
     source: MediaSource
     model: ModelInfo
     timing: Timing
+    mark_cuts: CutMarker | None
     output: Path
     sink: FrameSink
 
@@ -126,6 +130,20 @@ class _Job:
     "to its instant of what the model makes; only those are computed.",
 )
 @click.option("--slowmo", is_flag=True, help="Keep the rate and let the result last longer, without sound.")
+@click.option(
+    "--cuts",
+    default="auto",
+    show_default=True,
+    metavar="auto|off|FILE",
+    help="Where scenes begin: found, nowhere, or listed in FILE, one frame number (from 0) or time a line.",
+)
+@click.option(
+    "--cut-mode",
+    type=click.Choice(["repeat", "blend"]),
+    default="repeat",
+    show_default=True,
+    help="What is shown between the two frames around a cut: the nearer one, or a fade.",
+)
 @click.option(
     "--framerate",
     type=_Rate(),
@@ -195,7 +213,15 @@ def _validated(options: _Options, stack: contextlib.ExitStack) -> _Job:
         constant_rate=True if options.fps is not None else None,
         stretch=timing.stretch,
     )
-    return _Job(source, model, timing, output, sink)
+    return _Job(source, model, timing, _cut_marker(options.cuts), output, sink)
+
+
+def _cut_marker(cuts: str) -> CutMarker | None:
+    from flavr_runtime.scenes import detected_cuts, listed_cuts
+
+    if cuts in ("auto", "off"):
+        return detected_cuts if cuts == "auto" else None
+    return listed_cuts(Path(cuts))
 
 
 def _default_output(options: _Options, timing: Timing) -> Path:
@@ -213,7 +239,15 @@ def _run(job: _Job, options: _Options) -> None:
     if not options.quiet:
         _print_plan(job, interpolator)
     with job.sink, _progress_bar(quiet=options.quiet) as on_progress:
-        result = interpolate(job.source, job.sink, interpolator, job.timing, on_progress)
+        result = interpolate(
+            job.source,
+            job.sink,
+            interpolator,
+            job.timing,
+            mark_cuts=job.mark_cuts,
+            cut_mode=options.cut_mode,
+            on_progress=on_progress,
+        )
     if not options.quiet:
         _print_result(job, result)
 
@@ -236,11 +270,11 @@ def _print_plan(job: _Job, interpolator: Interpolator) -> None:
 
 def _print_result(job: _Job, result: Progress) -> None:
     speed = result.written / result.seconds if result.seconds else 0.0
-    repeated = f", {result.repeated} repeated where nothing moves" if result.repeated else ""
+    repeated = f", {result.repeated} repeated where nothing moves or a scene ends" if result.repeated else ""
     click.echo(
         f"{job.output}: {_rate_text(job.timing.rate)} fps, {result.written} frames "
-        f"({result.passed} from the source, {result.synthesised} new{repeated}) in {result.seconds:.1f} s, "
-        f"{speed:.1f} frames/s",
+        f"({result.passed} from the source, {result.synthesised} new{repeated}; {result.cuts} cuts) "
+        f"in {result.seconds:.1f} s, {speed:.1f} frames/s",
         err=True,
     )
 

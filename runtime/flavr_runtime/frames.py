@@ -29,7 +29,7 @@ class Frame:
     looks at costs nothing.
     """
 
-    __slots__ = ("_identity", "_picture", "between", "origin", "source", "time")
+    __slots__ = ("_identity", "_picture", "between", "origin", "source", "starts_scene", "time")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Frame:
         origin: Origin = "source",
         between: tuple[Frame, Frame] | None = None,
         same_as: Frame | None = None,
+        starts_scene: bool = False,
     ) -> None:
         """Take a picture, `rgb`, or a function that makes it.
 
@@ -50,6 +51,7 @@ class Frame:
             origin: whether the picture is the input's, made by the network, or one of those once more.
             between: for a synthesised frame, the source frames at either side.
             same_as: a frame with an equal picture.
+            starts_scene: whether there is a cut right before it.
         """
         self._picture = picture
         self._identity: object = object() if same_as is None else same_as._identity
@@ -57,6 +59,7 @@ class Frame:
         self.source = source
         self.origin: Origin = origin
         self.between = between
+        self.starts_scene = starts_scene
 
     @property
     def rgb(self) -> Rgb:
@@ -82,6 +85,7 @@ class Frame:
             origin=origin or self.origin,
             between=self.between,
             same_as=self,
+            starts_scene=self.starts_scene,
         )
 
 

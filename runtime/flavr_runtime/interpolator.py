@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
+import cv2
 import numpy as np
 
 from flavr_runtime.errors import InputError
@@ -108,7 +111,9 @@ class Interpolator:
         expanded = self.expand(numbered, self.model.factor if factor is None else factor)
         return (frame.rgb for frame in expanded)
 
-    def expand(self, frames: Iterable[Frame], factor: int) -> Iterator[Frame]:
+    def expand(
+        self, frames: Iterable[Frame], factor: int, *, cut_mode: CutMode = "repeat"
+    ) -> Iterator[Frame]:
         """`stream` for timed frames: new ones sit at equal steps within their own interval.
 
         New pictures are made when they are first looked at. Between two equal pictures nothing moves, so
@@ -116,13 +121,15 @@ class Interpolator:
 
         Args:
             factor: 1 adds nothing.
+            cut_mode: what lies between a frame and the next one where that one starts a scene: the nearer
+                of the two, or one fading into the other.
         """
         result: Iterable[Frame] = _recognised(frames)
         for stage in plan_stages(factor, self.model.factor):
-            result = self._pass(result, stage)
+            result = self._pass(result, stage, CUT_MODES[cut_mode])
         return iter(result)
 
-    def _pass(self, frames: Iterable[Frame], stage: int) -> Iterator[Frame]:
+    def _pass(self, frames: Iterable[Frame], stage: int, at_cut: AtCut) -> Iterator[Frame]:
         """One pass over a stream, multiplying its frames by `stage`."""
         every = self.model.factor // stage
         latest: Frame | None = None
@@ -134,18 +141,47 @@ class Interpolator:
                 yield frame
 
         for window in windows(remember(frames)):
-            start, end = window[1], window[2]
+            _, start, end, _ = window
             yield start
-            pictures = _Once(self.between, window)
+            pictures = _Once(self.between, _within_scene(window))
             for step in range(1, stage):
-                time = start.time + (end.time - start.time) * Fraction(step, stage)
+                share = Fraction(step, stage)
+                time = start.time + (end.time - start.time) * share
                 if start.same_picture(end):
                     yield start.repeated(time)
+                elif end.starts_scene:
+                    yield at_cut(start, end, share, time)
                 else:
                     make = partial(pictures.one, step * every - 1)
                     yield Frame(make, time, origin="synthesised", between=_source_frames(start, end))
         if latest is not None:
             yield latest
+
+
+def _repeat_nearer(start: Frame, end: Frame, share: Fraction, time: Fraction) -> Frame:
+    # Midway either would do, in the first pass. In a later one `start` may itself be what an earlier pass
+    # repeated, and then the true start lies further back than the end lies ahead.
+    start_is_nearer = share < Fraction(1, 2) or (share == Fraction(1, 2) and start.origin != "repeated")
+    return (start if start_is_nearer else end).repeated(time)
+
+
+def _fade(start: Frame, end: Frame, share: Fraction, time: Fraction) -> Frame:
+    def blend() -> Rgb:
+        return np.asarray(cv2.addWeighted(start.rgb, float(1 - share), end.rgb, float(share), 0), np.uint8)
+
+    return Frame(blend, time, origin="synthesised")
+
+
+CutMode = Literal["repeat", "blend"]
+AtCut = Callable[[Frame, Frame, Fraction, Fraction], Frame]
+CUT_MODES: Mapping[CutMode, AtCut] = MappingProxyType({"repeat": _repeat_nearer, "blend": _fade})
+"""What makes the frame at a share of the way, at a time, between the two frames around a cut."""
+
+
+def _within_scene(window: tuple[Frame, Frame, Frame, Frame]) -> tuple[Frame, Frame, Frame, Frame]:
+    """The window with an outer frame across a cut replaced by its inner neighbour, as at a clip's end."""
+    before, start, end, after = window
+    return start if start.starts_scene else before, start, end, end if after.starts_scene else after
 
 
 class _Once:
@@ -184,7 +220,7 @@ def _recognised(frames: Iterable[Frame]) -> Iterator[Frame]:
                 f"at frame {index}; one size is needed"
             )
         elif np.array_equal(frame.rgb, last.rgb):
-            last = Frame(last.rgb, frame.time, frame.source, origin=frame.origin, same_as=last)
+            last = Frame(last.rgb, frame.time, frame.source, same_as=last)
         else:
             last = frame
         yield last

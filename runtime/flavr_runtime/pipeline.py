@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from flavr_runtime.frames import Frame, FrameSink, FrameSource
-from flavr_runtime.interpolator import Interpolator
+from flavr_runtime.interpolator import CutMode, Interpolator
+from flavr_runtime.scenes import CutMarker
 from flavr_runtime.timing_plan import Timing
 
 
@@ -19,7 +20,8 @@ class Progress:
     written: int = 0  # frames of the result, of which ...
     passed: int = 0  # ... the source's own
     synthesised: int = 0  # ... made by the network
-    repeated: int = 0  # ... one of these shown once more, where nothing moves
+    repeated: int = 0  # ... one of these shown once more, where nothing moves or a scene ends
+    cuts: int = 0  # found so far
     seconds: float = 0.0  # since the first frame was asked for
 
     def count(self, frame: Frame) -> None:
@@ -28,12 +30,20 @@ class Progress:
         self.synthesised += frame.origin == "synthesised"
         self.repeated += frame.origin == "repeated"
 
+    def counting_cuts(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            self.cuts += frame.starts_scene
+            yield frame
+
 
 def interpolate(
     source: FrameSource,
     sink: FrameSink,
     interpolator: Interpolator,
     timing: Timing,
+    *,
+    mark_cuts: CutMarker | None = None,
+    cut_mode: CutMode = "repeat",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Run a source through a model into a sink, a few frames at a time.
@@ -41,6 +51,8 @@ def interpolate(
     Both must be open; the caller's `with` block completes or discards the output.
 
     Args:
+        mark_cuts: finds the cuts, across which nothing is interpolated; None takes the source for one scene.
+        cut_mode: what is shown between the two frames around a cut, see `Interpolator.expand`.
         on_progress: called after every frame written, with the same, updated object.
 
     Raises:
@@ -48,7 +60,11 @@ def interpolate(
     """
     progress = Progress(total=timing.frame_count(source.info))
     started = time.monotonic()
-    for frame in timing.apply(interpolator.expand(source.frames(), timing.factor)):
+    frames = source.frames()
+    if mark_cuts is not None:
+        frames = progress.counting_cuts(mark_cuts(frames))
+    frames = interpolator.expand(frames, timing.factor, cut_mode=cut_mode)
+    for frame in timing.apply(frames):
         sink.write(frame)
         progress.count(frame)
         progress.seconds = time.monotonic() - started

@@ -216,8 +216,8 @@ def test_variable_rate_keeps_its_timing(average: Path, clip_vfr: Path, tmp_path:
 def test_folders_of_images_in_and_out(average: Path, tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
-    for i in (1, 2, 10):  # natural order: 10 comes last
-        cv2.imwrite(str(frames / f"f{i}.png"), np.full((9, 13, 3), 10 * i, np.uint8))
+    for number, grey in ((1, 10), (2, 20), (10, 26)):  # natural order: 10 comes last
+        cv2.imwrite(str(frames / f"f{number}.png"), np.full((9, 13, 3), grey, np.uint8))
     run_well(frames, "-o", tmp_path / "more", "--model", average)
     written = sorted((tmp_path / "more").iterdir())
     assert [path.name for path in written] == [f"{n:06d}.png" for n in range(1, 6)]
@@ -225,8 +225,8 @@ def test_folders_of_images_in_and_out(average: Path, tmp_path: Path) -> None:
         10,
         15,
         20,
-        60,
-        100,
+        23,
+        26,
     ]
     assert written[0].read_bytes() == (frames / "f1.png").read_bytes()
     run_well(frames, "-o", tmp_path / "clip.mp4", "--model", average, "--framerate", "24000/1001")
@@ -238,7 +238,7 @@ def test_the_plan_and_the_result_are_stated(average: Path, clip_plain: Path, tmp
     printed = run_well(clip_plain, "-o", tmp_path / "out.mp4", "--model", average)
     assert "provider: cpu (CPUExecutionProvider:" in printed
     assert "model: average.onnx (unet_18 2x" in printed
-    assert "(12 from the source, 11 new)" in printed
+    assert "(12 from the source, 11 new; 0 cuts)" in printed
     assert run_well(clip_plain, "-o", tmp_path / "out2.mp4", "--model", average, "--quiet") == ""
 
 
