@@ -26,49 +26,66 @@ CutMarker = Callable[[Iterable[Frame]], Iterator[Frame]]
 # A cut is a change far above those around it: this many times their mean, and at least this much of the mean
 # change of hue, saturation and value in 0..255. PySceneDetect's own defaults, made for the same purpose.
 _RATIO, _LEAST_CHANGE, _AROUND = 3.0, 15.0, 2
+# Of hue, saturation, value and edges. The hue of grey and dark areas is noise: with it, 2 of 23 cuts found in
+# 70 real clips were steps of a fade from black.
+_WEIGHTS = (0.0, 1.0, 1.0, 0.0)
 _DETECTION_WIDTH = 256  # pixels; finer detail costs time and adds noise (PySceneDetect scales down likewise)
 _CLOCK = Fraction(1000)  # frames per second: the detector counts frames, any rate will do
 
 
 def detected_cuts(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Mark the cuts that PySceneDetect's adaptive detector finds. Looks two frames ahead."""
-    from scenedetect import AdaptiveDetector, FrameTimecode
+    from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
     detector = AdaptiveDetector(
-        adaptive_threshold=_RATIO, min_scene_len=1, window_width=_AROUND, min_content_val=_LEAST_CHANGE
+        adaptive_threshold=_RATIO,
+        min_scene_len=1,
+        window_width=_AROUND,
+        min_content_val=_LEAST_CHANGE,
+        weights=ContentDetector.Components(*_WEIGHTS),
     )
-    waiting: deque[tuple[int, Frame]] = deque()
-    cuts: set[int] = set()
+    waiting: deque[Frame] = deque()
+    for number, (frame, picture) in enumerate(_mirrored(frames)):
+        cuts: list[FrameTimecode] = detector.process_frame(FrameTimecode(number, _CLOCK), picture)
+        if frame is not None:
+            waiting.append(frame)
+        if number >= 2 * _AROUND and waiting:  # the detector has decided on the frame _AROUND before this
+            decided = number - _AROUND
+            first = waiting.popleft()
+            # The very first frame starts no new scene, though its mirror image may look like it.
+            first.starts_scene = decided > _AROUND and any(cut.frame_num == decided for cut in cuts)
+            yield first
 
-    def look_at(number: int, picture: Rgb) -> None:
-        found: list[FrameTimecode] = detector.process_frame(FrameTimecode(number, _CLOCK), picture)
-        cuts.update(cut.frame_num for cut in found)
 
-    def marked() -> Frame:
-        number, frame = waiting.popleft()
-        frame.starts_scene = frame.starts_scene or number in cuts
-        cuts.discard(number)
-        return frame
+def _mirrored(frames: Iterable[Frame]) -> Iterator[tuple[Frame | None, Rgb]]:
+    """Small pictures of the frames, running backwards into the first one and out of the last.
 
-    # The detector says nothing of frames that have fewer than two neighbours at either side, where a cut
-    # would morph like any other: still pictures before the first and after the last give them these.
-    number = 0
-    small = np.zeros((1, 1, 3), np.uint8)
+    The detector compares each change with those around it, and says nothing where there are too few. Mirrored,
+    only a scene of a single frame at either end can go unnoticed: its cut stands beside its own image.
+    """
+    recent: deque[Rgb] = deque(maxlen=_AROUND + 1)
+    lead: list[Frame] = []
+    started = False
     for frame in frames:
-        small = _small(frame.rgb)
-        while number < _AROUND:
-            look_at(number, small)
-            number += 1
-        waiting.append((number, frame))
-        look_at(number, small)
-        number += 1
-        if len(waiting) > _AROUND:
-            yield marked()
-    if waiting:
-        look_at(number, small)
-        look_at(number + 1, small)
-    while waiting:
-        yield marked()
+        recent.append(_small(frame.rgb))
+        if started:
+            yield frame, recent[-1]
+            continue
+        lead.append(frame)
+        if len(lead) > _AROUND:
+            started = True
+            yield from _led_in(lead, list(recent))
+    if not started and lead:
+        yield from _led_in(lead, list(recent))
+    pictures = list(recent)
+    for n in range(_AROUND if pictures else 0):
+        yield None, pictures[max(len(pictures) - 2 - n, 0)]
+
+
+def _led_in(lead: list[Frame], pictures: list[Rgb]) -> Iterator[tuple[Frame | None, Rgb]]:
+    for n in range(_AROUND, 0, -1):
+        yield None, pictures[min(n, len(pictures) - 1)]
+    yield from zip(lead, pictures, strict=True)
 
 
 def listed_cuts(path: Path) -> CutMarker:

@@ -36,9 +36,7 @@ def cuts_of(frames: Iterator[Frame]) -> list[int]:
     return [number for number, frame in enumerate(frames) if frame.starts_scene]
 
 
-@pytest.mark.parametrize(
-    "lengths", [(12, 9), (1, 12), (12, 1), (2, 10, 2), (8, 3, 8), (6, 7, 8, 9), (20,), (1,)]
-)
+@pytest.mark.parametrize("lengths", [(12, 9), (2, 10, 2), (8, 3, 8), (6, 7, 8, 9), (20,), (3,), (2,), (1,)])
 def test_cuts_are_found_wherever_they_are(lengths: tuple[int, ...]) -> None:
     expected = [sum(lengths[:n]) for n in range(1, len(lengths))]
     frames = film(*lengths)
