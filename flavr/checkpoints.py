@@ -128,14 +128,14 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
             # mmap keeps the Adam state of a 480 MB published file out of memory; old files are no zips
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        unsafe = re.search(r"GLOBAL (\S+)", str(error))
+        unsafe = re.search(r"GLOBAL (\w[\w.]*\w)", str(error))
         if unsafe:
             raise CheckpointError(
-                f"{path} was not loaded: it wants to run {unsafe[1].rstrip('.')} on loading; "
+                f"{path} was not loaded: it wants to run {unsafe[1]} on loading; "
                 "ask its owner for the state dict alone, or a .safetensors file"
             ) from error
-        raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is damaged") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is truncated or damaged") from error
+    except Exception as error:  # damaged bytes fail in every way there is: struct.error, TypeError, ...
         raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is truncated or damaged") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -163,7 +163,7 @@ def _find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor
         if isinstance(inner, Mapping):
             content = inner
             break
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors; its entries are {_listed(list(map(str, content)))}")
     return tensors
@@ -188,7 +188,9 @@ def _infer(
 
     width = shape("encoder.stem.0.weight", 5)[0]
     out_channels = shape("outconv.1.weight", 4)[0]
-    if width < 1 or out_channels < 3 or out_channels % 3:
+    if width < 1:
+        raise CheckpointError(f"{path} is not a FLAVR network: encoder.stem.0.weight has no channels")
+    if out_channels < 3 or out_channels % 3:
         raise CheckpointError(
             f"{path} is not a FLAVR network: outconv.1.weight makes {out_channels} channels, "
             "not 3 for each new frame"
@@ -241,19 +243,31 @@ def _fit(tensors: Mapping[str, Tensor], config: FlavrConfig, path: Path) -> Stat
         for key, want in expected.items()
         if key in tensors and tensors[key].shape != want.shape
     ]
+    # Quantised weights, say: without their scales the numbers mean something else.
+    wrong_type = [
+        f"{key} ({tensors[key].dtype}, {tensors[key].layout})"
+        for key, want in expected.items()
+        if key in tensors and want.is_floating_point() and not _is_plain(tensors[key])
+    ]
     missing = [key for key in expected if key not in tensors and key not in fallback]
     unknown = [key for key in tensors if key not in expected]
     problems = [
         f"{title} {_listed(names)}"
-        for title, names in (("missing", missing), ("misshapen", wrong_shape), ("unknown", unknown))
+        for title, names in (
+            ("missing", missing),
+            ("misshapen", wrong_shape),
+            ("not plain floating point", wrong_type),
+            ("unknown", unknown),
+        )
         if names
     ]
     if problems:
         raise CheckpointError(
             f"{path} does not fit FLAVR {config.arch} width {config.width}: {'; '.join(problems)}"
         )
+    # Copied out of the mapped file, which a training run may rewrite in place while the weights are in use.
     state = {
-        key: fallback[key] if key not in tensors else tensors[key].to(want.dtype)
+        key: fallback[key] if key not in tensors else tensors[key].to(want.dtype, copy=True)
         for key, want in expected.items()
     }
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
@@ -264,13 +278,18 @@ def _fit(tensors: Mapping[str, Tensor], config: FlavrConfig, path: Path) -> Stat
     return state
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.layout == torch.strided
+
+
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more if names else "none"
+    shown = [name if name.isprintable() else repr(name) for name in names[:_SHOWN]]  # stays one line
+    return ", ".join(shown) + more if names else "none"
 
 
 def _number(value: object) -> float | None:
-    """A plain number from what training scripts stored as int, float, NumPy scalar or 0-d tensor."""
+    """A finite number from what training scripts stored as int, float, NumPy scalar or tensor of one."""
     if isinstance(value, Tensor) and value.numel() == 1:
-        return float(value.item())
-    return float(value) if isinstance(value, (int, float, np.number)) else None
+        value = value.item()
+    return float(value) if isinstance(value, (int, float, np.number)) and np.isfinite(value) else None

@@ -77,15 +77,12 @@ class Form(ABC):
         A BatchNorm after the gate is affine per channel: its factor joins the gate, its shift is added.
         """
         g = self.g
-        means = [
-            g.op("GlobalAveragePool", [part], at)
-            for part, at in zip(x, self._names(x, f"{key}/pool"), strict=True)
-        ]
-        total = means[0] if len(means) == 1 else g.op("Sum", means, f"{key}/sum")
-        # The sum of the frames' means is len(x) times the mean over time: divide the weights instead.
-        weight = g.constant(f"{key}.attn_layer.0.weight", self._gate_weight(key) / np.float32(len(x)))
-        bias = g.constant(f"{key}.attn_layer.0.bias", self.weights[f"{key}.attn_layer.0.bias"])
-        logits = g.op("Conv", [total, weight, bias], f"{key}/conv", kernel_shape=[1] * self._spatial_rank())
+        mean = g.mean(x, 2 + self._spatial_rank(), f"{key}/mean")
+        layer = f"{key}.attn_layer.0"
+        weight = self.weights[f"{layer}.weight"]
+        weight = weight.reshape(*weight.shape[:2], *[1] * self._spatial_rank())
+        stored = self.stored(layer, weight, self.weights[f"{layer}.bias"])
+        logits = g.op("Conv", [mean, *stored], f"{key}/conv", kernel_shape=[1] * self._spatial_rank())
         gate = g.op("Sigmoid", [logits], f"{key}/sigmoid")
         if bn is None:
             return self._each(x, f"{key}/mul", lambda part, at: g.op("Mul", [part, gate], at))
@@ -95,10 +92,6 @@ class Form(ABC):
         shift_name = g.constant(f"{bn}.shift", shift.reshape(broadcast))
         scaled = self._each(x, f"{key}/mul", lambda part, at: g.op("Mul", [part, gate], at))
         return self._each(scaled, f"{key}/shift", lambda part, at: g.op("Add", [part, shift_name], at))
-
-    def _gate_weight(self, key: str) -> NDArray[np.float32]:
-        weight = self.weights[f"{key}.attn_layer.0.weight"]
-        return weight.reshape(*weight.shape[:2], *[1] * self._spatial_rank())
 
     @abstractmethod
     def _spatial_rank(self) -> int: ...

@@ -21,9 +21,7 @@ def read_inputs(g: GraphBuilder, spec: ExportSpec) -> tuple[Feature, str, str | 
     """Declare the inputs. Returns four frames [B, 3, H8, W8] less their mean, that mean,
     and the tensor that names the real [height, width] where padding must be cut off again, else None."""
     frames = _declare_inputs(g, spec)
-    means = [g.op("GlobalAveragePool", [frame], f"input/mean/t{t}") for t, frame in enumerate(frames)]
-    total = g.op("Sum", means, "input/mean/sum")
-    mean = g.op("Mul", [total, g.scalar(1 / WINDOW)], "input/mean")
+    mean = g.mean(frames, 4, "input/mean")
     centred = tuple(g.op("Sub", [frame, mean], f"input/centre/t{t}") for t, frame in enumerate(frames))
     if spec.size is not None:
         aligned = not any(side % MULTIPLE for side in spec.size)

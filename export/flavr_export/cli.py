@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,9 +133,8 @@ def flavr_export(
     from flavr_export.exporter import export
 
     spec = ExportSpec(graph=graph, io=io, size=size, opset=opset, padding=padding)
-    exported = export(
-        ckpt, output or Path(f"{ckpt.with_suffix('')}.onnx"), spec, precision=precision, targets=targets
-    )
+    output = output or ckpt.parent / f"{ckpt.stem}.onnx"
+    exported = export(ckpt, output, spec, precision=precision, targets=targets)
     for notice in exported.checkpoint.notices:
         click.echo(f"note: {notice}", err=True)
     _print_summary(exported)
@@ -168,8 +168,8 @@ def _print_summary(exported: Exported) -> None:
     table = Table(box=box.SIMPLE, show_header=False)
     for name, value in rows.items():
         table.add_row(name, value, style=None)
-    Console(soft_wrap=True).print(table)
-    click.echo(f"Next: flavr-run clip.mp4 --model {exported.path}")
+    Console(soft_wrap=True, markup=False, emoji=False).print(table)  # a path may hold [brackets] or :colons:
+    click.echo(f"Next: flavr-run clip.mp4 --model {shlex.quote(str(exported.path))}")
 
 
 def main() -> None:
@@ -177,8 +177,6 @@ def main() -> None:
     debug = os.environ.get("FLAVR_DEBUG") == "1"
     try:
         flavr_export.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -57,11 +57,11 @@ def export(
         ExportError: the output cannot be written.
     """
     spec, output = spec or ExportSpec(), Path(output)
-    _check_output(output, overwrite)
     check_opset(spec.opset)
     _check_names(precision, targets)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)
+    _check_output(output, overwrite)
     model = build_graph(checkpoint.config, checkpoint.state_dict, spec)
     _assert_form(model, spec)
     for target in targets:

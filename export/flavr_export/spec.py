@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from flavr.config import WINDOW
 from flavr_export.errors import UnsupportedError
@@ -37,6 +37,13 @@ class ExportSpec:
     padding: Padding = "pad"  # slices: borders by Slice and Concat, for runtimes without reflect Pad
 
     def __post_init__(self) -> None:
+        for name, value, known in (
+            ("graph", self.graph, get_args(GraphForm)),
+            ("io", self.io, get_args(Io)),
+            ("padding", self.padding, get_args(Padding)),
+        ):
+            if value not in known:
+                raise UnsupportedError(f"{name} {value} is not known; known: {', '.join(known)}")
         if self.size is not None and min(self.size) < 1:
             height, width = self.size
             raise UnsupportedError(f"size {height}x{width}: height and width must be at least 1")

@@ -15,9 +15,9 @@ _FLOATS = frozenset({"float", "float16"})  # names of onnx.TensorProto.DataType,
 _BYTES = frozenset({"uint8"})
 _INDICES = frozenset({"int64"})  # shapes, starts, ends: host-side arithmetic everywhere
 
-_ELEMENTWISE = ("Add", "Mul", "Sub", "Sum", "Relu", "LeakyRelu", "Sigmoid", "Clip", "Round")
+_ELEMENTWISE = ("Add", "Mul", "Sub", "Relu", "LeakyRelu", "Sigmoid", "Clip", "Round")
 _MOVEMENT = ("Cast", "Concat", "Gather", "Slice", "Transpose", "Unsqueeze")
-_NETWORK = ("Conv", "ConvTranspose", "GlobalAveragePool", "Pad", "Resize")
+_NETWORK = ("Conv", "ConvTranspose", "Pad", "ReduceMean", "Resize")
 _SHAPES = ("Mod", "Neg", "Shape")
 _ALL = frozenset(_ELEMENTWISE + _MOVEMENT + _NETWORK + _SHAPES)
 
@@ -91,7 +91,6 @@ _TABLE = (
         limits=(
             Limit("Conv", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
             Limit("ConvTranspose", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
-            Limit("GlobalAveragePool", "no pooling over 5-D tensors", FLAT_GRAPH, rank=5),
         ),
         operators=_ALL - {"Pad"},
         dtypes=_FLOATS | _INDICES,
