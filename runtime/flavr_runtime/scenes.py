@@ -60,8 +60,9 @@ def detected_cuts(frames: Iterable[Frame]) -> Iterator[Frame]:
 def _mirrored(frames: Iterable[Frame]) -> Iterator[tuple[Frame | None, Rgb]]:
     """Small pictures of the frames, running backwards into the first one and out of the last.
 
-    The detector compares each change with those around it, and says nothing where there are too few. Mirrored,
-    only a scene of a single frame at either end can go unnoticed: its cut stands beside its own image.
+    The detector compares each change with those around it, and says nothing where there are too few.
+    Mirrored, only a scene of a single frame at either end can go unnoticed: its cut stands beside its own
+    image.
     """
     recent: deque[Rgb] = deque(maxlen=_AROUND + 1)
     lead: list[Frame] = []
