@@ -1,0 +1,82 @@
+"""Click pieces that flavr-train and flavr-test share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+SETTINGS: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    # the published scripts spell options with underscores: both are understood
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+
+class SectionedCommand(click.Command):
+    """A command whose --help lists its options under headings."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[click.Parameter]], **kwargs: Any) -> None:
+        """`sections`: heading to options. Options given elsewhere come last, under "Other options"."""
+        listed = [option for options in sections.values() for option in options]
+        super().__init__(*args, **{**kwargs, "params": [*listed, *kwargs.get("params", ())]})
+        self._sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, a heading at a time."""
+        listed = {id(option) for options in self._sections.values() for option in options}
+        others = [param for param in self.get_params(ctx) if id(param) not in listed]
+        for heading, options in {**self._sections, "Other options": others}.items():
+            records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+class KeyValue(click.ParamType[tuple[str, object]]):
+    """KEY=VALUE, where a value is a number, several with commas, or a word."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, object]:
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r}: write KEY=VALUE, such as max_side=540", param, ctx)
+        parts = [_number(part) for part in text.split(",")]
+        # A trailing comma makes a list of one, as in Python.
+        return key.replace("-", "_"), parts[0] if len(parts) == 1 else tuple(
+            part for part in parts if part != ""
+        )
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def version_option() -> click.Option:
+    """--version, which prints the program's name and version."""
+
+    def show(context: click.Context, _option: click.Parameter, asked: bool) -> None:
+        if asked and not context.resilient_parsing:
+            import flavr
+
+            click.echo(f"{context.find_root().info_name} {flavr.__version__}")
+            context.exit()
+
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show the version and exit.",
+    )

@@ -1,0 +1,61 @@
+"""Finding files for people: natural order, and a result that appears under its name only when complete."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from flavr.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".y4m", ".gif"}
+)
+
+
+def natural(path: Path) -> list[tuple[int, int, str]]:
+    """A sorting key under which frame2 comes before frame10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts] + [(2, 0, path.name)]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The visible folders of a folder, in natural order."""
+    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The visible images of a folder, in natural order."""
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    return sorted(found, key=natural)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill that gets its final name when the block ends well, and goes away when it does not.
+
+    Raises:
+        DataError: something of that name is there already, or it cannot be written; the disk is full.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists already; remove it or choose another name")
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.replace(folder)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DataError(f"{folder}: the disk is full; free some space and run again") from error
+        raise DataError(f"{folder} cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""Decoded videos in the memory of one device, from which whole training batches are cut there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from flavr._windows import time_positions
+from flavr.augment import Augmentation, Crop, Pair
+
+# Channels are permuted, colours not jittered: a few videos hold few colours, and another order of R, G and B
+# is free.
+BANK_AUGMENTATION = Augmentation(jitter=0.0, permute_channels=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BankVideo:
+    name: str
+    frames: Tensor  # uint8 [N, 3, H, W], RGB
+
+
+class FrameBank:
+    """Videos as tensors, and the windows in them that are worth training on.
+
+    Args:
+        videos: of any sizes and lengths, on one device.
+        windows: int64 [W, 3]: video, first frame, stride between neighbouring frames.
+        weights: float [W], how often each window is to be sampled; its motion, usually.
+        n_outputs: targets per window.
+    """
+
+    def __init__(
+        self, videos: Sequence[BankVideo], windows: Tensor, weights: Tensor, *, n_outputs: int
+    ) -> None:
+        self.videos = tuple(videos)
+        self.windows = windows
+        self.weights = weights
+        self.n_outputs = n_outputs
+        self._positions = time_positions(n_outputs)
+
+    def __len__(self) -> int:
+        """The number of windows."""
+        return len(self.windows)
+
+    @property
+    def device(self) -> torch.device:
+        return self.videos[0].frames.device
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the frames take."""
+        return sum(video.frames.nbytes for video in self.videos)
+
+    def to(self, device: torch.device | str) -> FrameBank:
+        """The same bank with its frames on another device (one large copy per video)."""
+        videos = [replace(video, frames=video.frames.to(device)) for video in self.videos]
+        return FrameBank(videos, self.windows, self.weights, n_outputs=self.n_outputs)
+
+    def compact(self) -> FrameBank:
+        """The same bank without the videos that no window is in."""
+        used, numbers = torch.unique(self.windows[:, 0], return_inverse=True)
+        windows = torch.cat([numbers.unsqueeze(1), self.windows[:, 1:]], dim=1)
+        videos = [self.videos[number] for number in used.tolist()]
+        return FrameBank(videos, windows, self.weights, n_outputs=self.n_outputs)
+
+    def name_of(self, index: int) -> str:
+        video, start, stride = self.windows[index].tolist()
+        return f"{self.videos[video].name}:{start}" + (f" (stride {stride})" if stride > 1 else "")
+
+    def window(self, index: int) -> Tensor:
+        """uint8 [4 + n_outputs, 3, H, W] in time order."""
+        video, start, stride = self.windows[index].tolist()
+        frames = self.videos[video].frames
+        return torch.stack([frames[start + stride * position] for position in self._positions])
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """The windows, int64 [batch], that `sample_batch` takes with a generator in this state."""
+        return torch.multinomial(self.weights, batch, replacement=True, generator=generator)
+
+    def sample_batch(
+        self,
+        batch: int,
+        crop: Crop,
+        generator: torch.Generator,
+        augmentation: Augmentation = BANK_AUGMENTATION,
+    ) -> Pair:
+        """Draw windows by weight, with replacement, and crop and augment them on the bank's device.
+
+        Args:
+            batch: number of samples.
+            crop: height and width; None takes whole frames, which must then be of one size.
+            generator: of the CPU, so that a seed gives the same batch on every device.
+            augmentation: all but its crop, which `crop` replaces.
+
+        Returns:
+            inputs float32 [batch, 3, 4, h, w] and targets float32 [batch, n_outputs, 3, h, w], in [0, 1].
+
+        Raises:
+            DataError: a video is smaller than the crop; it is named.
+        """
+        augmentation = replace(augmentation, crop=crop)
+        views = []
+        for number, start, stride in self.windows[self.draw(batch, generator)].tolist():
+            video = self.videos[number]
+            size = (video.frames.shape[2], video.frames.shape[3])
+            rows, columns = augmentation.window(size, generator, video.name)
+            # Views only: one kernel then copies all of them, where indexing would start several per sample.
+            views += [video.frames[start + stride * p, :, rows, columns] for p in self._positions]
+        stacked = torch.stack(views)
+        frames = stacked.view(batch, len(self._positions), *stacked.shape[1:])
+        return augmentation.batch(frames, generator)

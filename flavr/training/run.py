@@ -1,0 +1,242 @@
+"""A training run from its options: the Python interface behind `flavr-train`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.optim import Adam
+
+from flavr.augment import Augmentation, AugmentedDataset
+from flavr.checkpoints import load_checkpoint
+from flavr.datasets import InterpolationDataset, open_dataset
+from flavr.datasets.video import VideoDataset
+from flavr.errors import DataError, TrainingError, UsageError
+from flavr.initialise import initialise
+from flavr.losses import parse_loss
+from flavr.network import Flavr
+from flavr.training.batches import BankBatches, Batches, LoaderBatches
+from flavr.training.config import TrainingConfig
+from flavr.training.distributed import (
+    INTERRUPTED,
+    Ranks,
+    check_devices,
+    launch,
+    launched,
+    open_ranks,
+)
+from flavr.training.ema import Ema
+from flavr.training.files import make_folder
+from flavr.training.loop import Outcome, Trainer
+from flavr.training.pretrained import load_fitting
+from flavr.training.reporting import Report
+from flavr.training.schedule import SCHEDULES
+from flavr.training.state import RunState, read_state
+from flavr.training.stopping import Stop
+from flavr.training.summary import network_cost
+from flavr.training.validation import Validator
+from flavr.validate import evenly
+
+_SKIPPED_SHOWN = 10  # tensors that --pretrained could not use, before "and N more"
+_MOST_WORKERS = 16
+
+
+def train(config: TrainingConfig) -> Outcome:
+    """Train a network: one part of it if torchrun started this process, else in all processes it needs.
+
+    Raises:
+        UsageError, DataError, CheckpointError, TrainingError: one line each; nothing half-written is left.
+    """
+    deadline = None if config.time_limit is None else time.time() + 60 * config.time_limit
+    check_devices(config)
+    if launched() or config.processes == 1:
+        return _work(config, deadline)
+    return launch(_work_for_launcher, config.processes, config, deadline)
+
+
+def _work_for_launcher(config: TrainingConfig, deadline: float | None) -> Outcome:
+    outcome = _work(config, deadline)
+    if outcome.stop is Stop.INTERRUPT:
+        sys.exit(INTERRUPTED)  # the launcher is on its way out, and would not take the outcome
+    return outcome
+
+
+def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
+    """One process's part."""
+    with open_ranks(config) as ranks:
+        report = Report(config, speaks=ranks.first)
+        loss = parse_loss(config.loss)
+        if config.crop < loss.min_side:
+            raise UsageError(
+                f"--loss {config.loss} needs a --crop of at least {loss.min_side}, not {config.crop}"
+            )
+        if config.checkpoint.exists() and not config.resume:
+            raise TrainingError(
+                f"{config.folder} holds a run already; add --resume to go on with it, or another --exp-name"
+            )
+        network, start = _network(config, ranks)
+        data = _open_data(config, network.config.n_outputs, ranks)
+        batches = _batches(config, data.train, ranks)
+        channels_last = _channels_last(config, ranks.device)
+        state = _state(config, network.to(ranks.device), batches, ranks, channels_last=channels_last)
+        indices = evenly(len(data.validation), config.val_windows)
+        validator = Validator(
+            data.validation,
+            indices,
+            loss,
+            ranks,
+            config.test_batch_size,
+            _workers(config, ranks),
+            config.precision,
+        )
+        shape, size = network.config, f"{config.crop}x{config.crop}"
+        cost = network_cost(shape, config.crop, config.crop)
+        layout = ", channels last" if channels_last else ""
+        report.say(
+            f"network     {shape.arch} {shape.factor}x, width {shape.width}: {cost} at {size}",
+            f"starts from {start}",
+            f"data        {config.dataset}: {len(data.train)} windows, {len(indices)} more to validate on",
+            f"epoch       {batches.steps} steps of {batches.size} windows",
+            f"minimises   {loss}, by Adam, {config.schedule} schedule from {config.lr:g}",
+            f"hardware    {ranks.count} x {_device_name(ranks.device)}, {config.precision}{layout}",
+            f"writes to   {config.folder}",
+        )
+        if ranks.first:
+            make_folder(config.folder, config.checkpoint, config.best)
+        report.begin(
+            {"parameters": cost.parameters, "gflop_per_window": cost.gflops, "starts_from": start},
+            state.position.epoch,
+        )
+        trainer = Trainer(
+            config,
+            state,
+            batches,
+            validator,
+            loss,
+            ranks,
+            report,
+            deadline=deadline,
+            channels_last=channels_last,
+        )
+        return trainer.fit()
+
+
+def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, str]:
+    """The network with its first weights, and where they come from; a resumed run's are loaded later."""
+    source = config.checkpoint if config.resume else config.load_from
+    if source is not None:
+        if config.resume and not source.is_file():
+            raise TrainingError(f"--resume: there is no {source}; leave it out to begin a run")
+        checkpoint = load_checkpoint(source)
+        network = Flavr(config.accept(checkpoint.config, source))
+        network.load_state_dict(checkpoint.state_dict)
+        return _distributable(network, ranks), str(source)
+    network = Flavr(config.new_network())
+    initialise(network, config.init, config.seed)
+    if config.pretrained is None:
+        return _distributable(network, ranks), f"{config.init} weights, seed {config.seed}"
+    fit = load_fitting(network, config.pretrained)
+    start = f"{config.pretrained}: {fit.loaded} tensors"
+    if fit.skipped:
+        shown = [f"\n              {line}" for line in fit.skipped[:_SKIPPED_SHOWN]]
+        more = len(fit.skipped) - len(shown)
+        start += f"; {len(fit.skipped)} did not fit and start as {config.init}:{''.join(shown)}"
+        start += f"\n              and {more} more" if more else ""
+    return _distributable(network, ranks), start
+
+
+def _distributable(network: Flavr, ranks: Ranks) -> Flavr:
+    if network.config.batchnorm and ranks.count > 1:
+        raise UsageError("a network with BatchNorm trains in one process: several would each have statistics")
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    train: InterpolationDataset
+    validation: InterpolationDataset
+
+
+def _open_data(config: TrainingConfig, n_outputs: int, ranks: Ranks) -> _Data:
+    options = dict(config.data_options)
+    if config.val_fraction is not None:
+        options["val_fraction"] = config.val_fraction
+    data = _Data(
+        open_dataset(config.dataset, config.data_root, "train", n_outputs=n_outputs, **options),
+        open_dataset(config.dataset, config.data_root, "test", n_outputs=n_outputs, **options),
+    )
+    if config.check_data and ranks.first:
+        problems = data.train.check(decode=True, min_size=(config.crop, config.crop))
+        problems += data.validation.check(decode=True)
+        if problems:
+            raise DataError(f"{config.data_root}: {len(problems)} problems\n" + "\n".join(problems))
+    return data
+
+
+def _batches(config: TrainingConfig, dataset: InterpolationDataset, ranks: Ranks) -> Batches:
+    augmentation = Augmentation(
+        config.crop, config.flip, config.jitter, config.reverse, config.permute_channels
+    )
+    if config.cache == "device":
+        if not isinstance(dataset, VideoDataset):
+            raise UsageError(
+                f"--cache device is for --dataset video; {config.dataset} is read from image files"
+            )
+        return BankBatches(
+            dataset.bank,
+            config.batch_size,
+            ranks,
+            augmentation=augmentation,
+            seed=config.seed,
+            steps=config.steps_per_epoch,
+        )
+    return LoaderBatches(
+        AugmentedDataset(dataset, augmentation, seed=config.seed),
+        config.batch_size,
+        ranks,
+        num_workers=_workers(config, ranks),
+        steps=config.steps_per_epoch,
+    )
+
+
+def _state(
+    config: TrainingConfig, network: Flavr, batches: Batches, ranks: Ranks, *, channels_last: bool
+) -> RunState:
+    if channels_last:
+        for parameter in network.parameters():
+            if parameter.ndim == 5:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    torch.manual_seed(config.seed)
+    torch.backends.cudnn.benchmark = True  # all batches have one size
+    optimizer = Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
+    state = RunState(
+        network=network,
+        optimizer=optimizer,
+        schedule=SCHEDULES[config.schedule](optimizer, config, config.max_epoch * batches.steps),
+        scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16"),
+        ema=None if config.ema is None else Ema(network, config.ema),
+    )
+    if config.resume:
+        state.restore(read_state(config.checkpoint), config.checkpoint)
+    return state
+
+
+def _workers(config: TrainingConfig, ranks: Ranks) -> int:
+    if config.num_workers is not None:
+        return config.num_workers
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.count))
+    return min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // here))
+
+
+def _channels_last(config: TrainingConfig, device: torch.device) -> bool:
+    if config.channels_last is not None:
+        return config.channels_last
+    # Tensor cores want half-precision channels innermost; for the CPU see benchmarks/training_step.py.
+    return device.type == "cuda" and config.precision != "fp32"
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -1,0 +1,89 @@
+"""How the learning rate changes: one class per schedule, and the table of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from flavr.training.config import TrainingConfig
+
+_COSINE_END = 0.01  # of the first rate: below, Adam's steps no longer move 8-bit pictures
+
+
+class LearningRate(Protocol):
+    """Sets the rate of an optimizer. Its state is plain numbers, kept in the checkpoint."""
+
+    def before_step(self, step: int) -> None:
+        """Called before step `step` of the whole run, counted from 0."""
+        ...
+
+    def after_validation(self, loss: float) -> None:
+        """Called with each validation's loss."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+
+
+class Plateau:
+    """The published schedule: halved when the validation loss has not fallen for 5 validations."""
+
+    def __init__(self, optimizer: Optimizer, config: TrainingConfig, total_steps: int) -> None:  # noqa: ARG002
+        self._scheduler = ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=5)
+
+    def before_step(self, step: int) -> None:
+        """Nothing changes within an epoch."""
+
+    def after_validation(self, loss: float) -> None:
+        self._scheduler.step(loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self._scheduler.load_state_dict(state)
+
+
+class Cosine:
+    """Up in a straight line, then down along half a cosine to a hundredth at the run's last step.
+
+    The rate depends on the step alone, so that a run cut into several resumed ones follows the same curve.
+    """
+
+    def __init__(self, optimizer: Optimizer, config: TrainingConfig, total_steps: int) -> None:
+        self._optimizer = optimizer
+        self._peak = config.lr
+        self._total = total_steps
+        asked = config.warmup_steps
+        self._warmup = min(1000, total_steps // 20) if asked is None else min(asked, total_steps)
+
+    def before_step(self, step: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.rate(step)
+
+    def rate(self, step: int) -> float:
+        """The rate of one step."""
+        if step < self._warmup:
+            return self._peak * (step + 1) / self._warmup
+        done = min(1.0, (step - self._warmup) / max(1, self._total - 1 - self._warmup))
+        return self._peak * (_COSINE_END + (1 - _COSINE_END) * (1 + math.cos(math.pi * done)) / 2)
+
+    def after_validation(self, loss: float) -> None:
+        """The validation loss makes no difference."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """There is none."""
+
+
+SCHEDULES: Mapping[str, Callable[[Optimizer, TrainingConfig, int], LearningRate]] = {
+    "plateau": Plateau,
+    "cosine": Cosine,
+}

@@ -1,0 +1,201 @@
+"""The flavr-test command: checkpoints and exported files on the same windows, in the same table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from flavr import FlavrConfig
+from flavr.cli_test import main
+from flavr_export import ExportSpec, export
+from tiny_vimeo import write_tiny_vimeo
+
+MakeCheckpoint = Callable[[FlavrConfig], Path]
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three windows of 45x51, which is no multiple of 8."""
+    return write_tiny_vimeo(tmp_path_factory.mktemp("set"), train=1, test=3, size=(45, 51))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint: MakeCheckpoint) -> Path:
+    return tiny_checkpoint(FlavrConfig(width=4))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, data: Path) -> Run:
+    """Runs flavr-test on the set with more options; gives the exit code."""
+
+    def call(*options: object) -> int:
+        line = ["--data_root", data, "--num-workers", 0, *options]
+        monkeypatch.setattr(sys, "argv", ["flavr-test", *map(str, line)])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_the_documented_line_prints_both_definitions_and_the_baseline(
+    run: Run, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--dataset", "vimeo90K_septuplet", "--load_from", checkpoint, "--n_outputs", 1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    titles = ("dataset", "PSNR", "SSIM", "PSNR 8 bits", "SSIM 8 bits", "ms per window", "device")
+    assert all(title in lines[1] for title in titles)
+    rows = {words[1]: words for words in map(str.split, lines) if words and words[0] == "vimeo90K_septuplet"}
+    assert rows.keys() == {"FLAVR", "average"}
+    assert rows["FLAVR"][-3:] == ["CPU,", "PyTorch", "fp32"]
+    (row,) = (line for line in lines if line.startswith("FLAVR |"))
+    psnr, ssim = (float(cell) for cell in row.split("|")[1:])
+    assert psnr == pytest.approx(float(rows["FLAVR"][2]), abs=0.01)
+    assert ssim == pytest.approx(float(rows["FLAVR"][3]), abs=1e-4)
+
+
+@pytest.mark.parametrize("io", ["uint8", "float", "packed"])
+def test_an_exported_file_scores_what_its_checkpoint_scores(
+    run: Run, checkpoint: Path, tmp_path: Path, io: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(checkpoint, tmp_path / "model.onnx", ExportSpec(io=io))
+    assert run("--load-from", checkpoint, "--json", tmp_path / "torch.json") == 0
+    assert (
+        run("--load-from", tmp_path / "model.onnx", "--json", tmp_path / "onnx.json", "--test-batch-size", 2)
+        == 0
+    )
+    ours, theirs = (_scores(tmp_path / f"{name}.json") for name in ("torch", "onnx"))
+    assert theirs["device"] == f"CPU, ONNX Runtime, {io} fp32"
+    assert theirs["windows"] == theirs["frames"] == 3
+    a, b = ours["results"], theirs["results"]
+    for metric in ("psnr_uint8", "ssim_uint8", *(() if io == "uint8" else ("psnr", "ssim"))):
+        assert b["FLAVR"][metric] == pytest.approx(a["FLAVR"][metric], abs=1e-3)
+    assert b["average"]["psnr"] == pytest.approx(a["average"]["psnr"], rel=1e-6)
+    assert ("rounded results" in capsys.readouterr().out) == (io == "uint8")
+
+
+def test_a_file_of_fixed_size_takes_that_size_alone(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(checkpoint, tmp_path / "fits.onnx", ExportSpec(io="float", size=(45, 51)))
+    export(checkpoint, tmp_path / "other.onnx", ExportSpec(io="float", size=(48, 48)))
+    assert run("--load-from", tmp_path / "fits.onnx", "--test-batch-size", 3) == 0
+    assert run("--load-from", tmp_path / "other.onnx") == 1
+    assert "takes 48x48 pictures, these are 51x45; export it without --size" in capsys.readouterr().err
+
+
+def test_new_frames_are_written_as_images(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    assert run("--load-from", checkpoint, "--save-images", tmp_path / "frames", "--max-windows", 2) == 0
+    written = sorted(path.relative_to(tmp_path / "frames") for path in tmp_path.rglob("*.png"))
+    assert written == [Path("00001/0001/mid1.png"), Path("00001/0002/mid1.png")]
+    image = cv2.imread(str(tmp_path / "frames" / written[0]))
+    assert image is not None
+    assert image.shape == (45, 51, 3)
+
+
+def test_middlebury_without_truth_is_written_in_the_leaderboards_form(
+    run: Run, checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = tmp_path / "eval" / "Army"
+    scene.mkdir(parents=True)
+    for number in range(4):
+        frame = (data / f"sequences/00001/0000/im{number + 1}.png").read_bytes()
+        (scene / f"frame{number + 9:02d}.png").write_bytes(frame)
+    line = ("--dataset", "middlebury", "--load-from", checkpoint, "--save-images", tmp_path / "out")
+    assert run("--data-root", tmp_path / "eval", *line, "--json", tmp_path / "scores.json") == 0
+    assert (tmp_path / "out/Army/frame10i11.png").exists()
+    assert _scores(tmp_path / "scores.json")["results"]["FLAVR"]["psnr"] is None
+    assert "FLAVR | - | -" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--n_outputs", 3), 1, "is a 2x network, which has --n-outputs 1; 3 was asked for"),
+        (("--provider", "cpu"), 2, "--provider is for .onnx files"),
+        (("--dataset", "ucf101"), 1, "ucf101"),
+        (("--data_root", "nowhere"), 1, "nowhere"),
+        (("--json", "nowhere/scores.json"), 1, "cannot save nowhere/scores.json"),
+    ],
+)
+def test_bad_input_is_one_line(
+    run: Run,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[object, ...],
+    code: int,
+    message: str,
+) -> None:
+    assert run("--load_from", checkpoint, *options) == code
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_bad_files_and_absent_providers_are_one_line(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    export(checkpoint, tmp_path / "model.onnx")
+    for path, options, message in (
+        (tmp_path / "broken.onnx", (), "cannot load"),
+        (tmp_path / "nowhere.onnx", (), "does not exist; write one with flavr-export"),
+        (tmp_path / "nowhere.pth", (), "does not exist"),
+        (
+            tmp_path / "model.onnx",
+            ("--provider", "coreml"),
+            "in this ONNX Runtime; pip install 'flavr[cpu]'",
+        ),
+        (tmp_path / "model.onnx", ("--precision", "bf16"), "an .onnx file has its precision"),
+    ):
+        assert run("--load-from", path, *options) != 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_a_provider_that_does_not_take_the_graph_is_refused(
+    run: Run,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """ONNX Runtime would run on the CPU instead, and the figures would carry the wrong name."""
+    import onnxruntime
+
+    export(checkpoint, tmp_path / "model.onnx")
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: ["AzureExecutionProvider"])
+    assert run("--load-from", tmp_path / "model.onnx") == 1
+    assert "ONNX Runtime placed it on AzureExecutionProvider" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_does_not_import_torch() -> None:
+    from flavr.cli_test import _PRECISIONS, _PROVIDERS
+    from flavr.predictors import PRECISIONS, PROVIDERS
+
+    code = "import sys; from flavr.cli_test import main; sys.argv = ['flavr-test', '--help']; main()"
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - started < 2  # 0.2 s on a quiet machine
+    assert "| torch" not in done.stderr
+    assert "Examples:" in done.stdout
+    assert tuple(PROVIDERS) == _PROVIDERS  # written twice, so that --help need not import them
+    assert tuple(PRECISIONS) == _PRECISIONS

@@ -1,0 +1,125 @@
+"""The flavr-train command, as it is typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from flavr.losses import TERMS
+from flavr.train import main
+from tiny_vimeo import write_tiny_vimeo
+
+Run = Callable[..., int]
+# The documented line, with a tiny network and set instead of the whole ones.
+PUBLISHED = (
+    "--batch_size 32 --test_batch_size 32 --dataset vimeo90K_septuplet --loss 1*L1 --max_epoch 200 "
+    "--lr 0.0002 --data_root datasets --n_outputs 1 --num_gpu 1"
+)
+TINY = "--width 4 --crop 32 --no-tensorboard --num-workers 0"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs a command line in an empty folder with a set called datasets; gives the exit code."""
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    write_tiny_vimeo(tmp_path / "datasets", train=4, test=1)
+
+    def call(line: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["flavr-train", *line.split()])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
+
+
+def test_the_documented_line_trains_with_underscores_or_dashes(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = PUBLISHED.replace("--max_epoch 200", "--max_epoch 1").replace("--num_gpu 1", "--num_gpu 0")
+    assert run(f"{line} {TINY} --exp_name underscores") == 0
+    dashed = " ".join(w.replace("_", "-") if w.startswith("--") else w for w in line.split())
+    assert run(f"{dashed} {TINY} --exp-name dashes") == 0
+    a, b = (
+        torch.load(tmp_path / "checkpoints" / name / "checkpoint.pth", weights_only=True)["state_dict"]
+        for name in ("underscores", "dashes")
+    )
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert "Next: flavr-export --ckpt checkpoints/dashes/model_best.pth" in capsys.readouterr().out
+
+
+def test_the_published_scripts_other_spellings_are_understood(run: Run, tmp_path: Path) -> None:
+    line = "--data_root datasets --num_gpu 0 --max_epoch 1 --model unet_18 --joinType add --random_seed 3"
+    assert run(f"{line} {TINY} --use_tensorboard --exp_name other") == 0
+    content = torch.load(tmp_path / "checkpoints/other/checkpoint.pth", weights_only=True)
+    assert content["flavr"]["join"] == "add"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the error is that there are no GPUs")
+def test_gpus_that_are_not_there_are_one_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(PUBLISHED) == 1
+    assert run(PUBLISHED.replace("--num_gpu 1", "--num_gpu 4")) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --num-gpu 1: PyTorch finds 0 here; --num-gpu 0 trains on the CPU",
+        "error: --num-gpu 4: PyTorch finds 0 here; --num-gpu 0 trains on the CPU",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("--data_root nowhere --num_gpu 0", 1, "nowhere"),
+        ("--data_root datasets --num_gpu 0 --loss 1*L3", 2, "L1, MSE, Huber, Charbonnier, SSIM, MS-SSIM"),
+        ("--data_root datasets --num_gpu 0 --crop 100", 2, "--crop 100"),
+        ("--data_root datasets --num_gpu 0 --dataset vimeo", 2, "did you mean vimeo90K_septuplet?"),
+        ("--data_root datasets --num_gpu 0 --data-option max_side", 2, "write KEY=VALUE"),
+        ("--num_gpu 0", 2, "Missing option '--data-root'"),
+    ],
+)
+def test_bad_input_is_one_line_with_its_exit_code(
+    run: Run, capsys: pytest.CaptureFixture[str], line: str, code: int, message: str
+) -> None:
+    assert run(line) == code
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_the_time_limit_and_an_interrupt_say_how_to_go_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flavr.training.stopping import Signals
+
+    line = f"--data_root datasets --num_gpu 0 --batch_size 2 --max_epoch 1 {TINY}"
+    assert run(f"{line} --time-limit 0.0000001") == 0
+    assert (
+        "the time is up after epoch 0, which is saved; go on with the same command and --resume"
+        in capsys.readouterr().out
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Signals, "received", True)
+        assert run(f"{line} --resume") == 130
+    assert "interrupted after epoch 0, which is saved; go on" in capsys.readouterr().out
+    assert run(f"{line} --resume") == 0
+
+
+def test_help_is_quick_complete_and_does_not_import_torch() -> None:
+    code = "import sys; from flavr.train import main; sys.argv = ['flavr-train', '--help']; main()"
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - started < 2  # 0.2 s on a quiet machine
+    assert "| torch" not in done.stderr
+    assert all(name in done.stdout for name in TERMS)
+    assert "Examples:" in done.stdout
+    assert "unet_34" in done.stdout

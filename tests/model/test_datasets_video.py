@@ -1,0 +1,318 @@
+"""The `video` data set and its bank of frames, on small clips whose content is known."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from flavr._video import Video, find_videos, split_videos
+from flavr.augment import Augmentation, AugmentedDataset
+from flavr.datasets import InterpolationDataset, open_dataset, video
+from flavr.datasets.bank import BankVideo, FrameBank
+from flavr.datasets.video import VideoDataset, open_video
+from flavr.errors import DataError, UsageError
+
+Frames = NDArray[np.uint8]
+HEIGHT, WIDTH = 48, 64
+
+
+def panning(count: int, seed: int = 0, speed: int = 2) -> Frames:
+    """uint8 [count, 48, 64, 3] of a soft texture that moves to the left by `speed` pixels a frame."""
+    noise = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    texture = cv2.GaussianBlur(noise, (0, 0), 5, borderType=cv2.BORDER_WRAP)
+    texture = cv2.normalize(texture, texture, 40, 200, cv2.NORM_MINMAX)
+    return np.stack([np.roll(texture, -speed * number, axis=1) for number in range(count)])
+
+
+def write_video(path: Path, frames: Frames) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def starts(dataset: VideoDataset) -> list[int]:
+    return [start for _, start, _ in dataset.bank.windows.tolist()]
+
+
+@pytest.fixture
+def one_clip(tmp_path: Path) -> Callable[..., VideoDataset]:
+    def open_one(frames: Frames, n_outputs: int = 1, **options: object) -> VideoDataset:
+        write_video(tmp_path / "clip.mkv", frames)
+        defaults: dict[str, object] = {"val_fraction": 0}
+        return open_video(tmp_path, "train", n_outputs=n_outputs, **{**defaults, **options})  # type: ignore[arg-type]
+
+    return open_one
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_windows_hold_the_right_frames(one_clip: Callable[..., VideoDataset], n_outputs: int) -> None:
+    frames, factor = panning(16), n_outputs + 1
+    dataset = one_clip(frames, n_outputs)
+    assert isinstance(dataset, InterpolationDataset)
+    assert starts(dataset) == list(range(16 - 3 * factor))
+    for index, start in enumerate(starts(dataset)):
+        sample = dataset[index]
+        inputs = [start + factor * k for k in range(4)]
+        targets = range(start + factor + 1, start + 2 * factor)
+        for given, expected in ((sample.inputs, inputs), (sample.targets, targets)):
+            assert (given.permute(0, 2, 3, 1).numpy() == frames[list(expected)]).all()
+        assert sample.name == dataset.name_of(index) == f"clip.mkv:{start}"
+
+
+def test_scene_changes_are_not_in_any_window(one_clip: Callable[..., VideoDataset]) -> None:
+    dataset = one_clip(np.concatenate([panning(12, seed=1), panning(12, seed=2)]))
+    assert starts(dataset) == [*range(6), *range(12, 18)]
+
+
+def test_fast_motion_is_no_scene_change(one_clip: Callable[..., VideoDataset]) -> None:
+    assert starts(one_clip(panning(12, speed=5))) == list(range(6))
+
+
+def test_still_stretches_and_repeated_frames_are_not_in_any_window(
+    one_clip: Callable[..., VideoDataset],
+) -> None:
+    moving = panning(24)
+    still = np.concatenate([moving[:8], moving[7:8].repeat(8, axis=0), moving[8:]])
+    assert starts(one_clip(still)) == [0, 1, *range(15, 26)]
+    repeated = np.concatenate([moving[:12], moving[11:]])  # frame 11 twice
+    assert starts(one_clip(repeated)) == [*range(6), *range(12, 19)]
+
+
+def test_strides_multiply_motion(one_clip: Callable[..., VideoDataset]) -> None:
+    frames = panning(16)
+    dataset = one_clip(frames, strides=(1, 2))
+    strides = dataset.bank.windows[:, 2].tolist()
+    assert strides == [1] * 10 + [2] * 4
+    assert dataset.name_of(11) == "clip.mkv:1 (stride 2)"
+    assert (dataset[11].targets[0].permute(1, 2, 0).numpy() == frames[7]).all()
+    assert dataset.weights[10:].min() > dataset.weights[:10].max()
+
+
+def test_weights_grow_with_motion(tmp_path: Path) -> None:
+    for speed in (1, 2):
+        write_video(tmp_path / f"{speed}.mkv", panning(10, speed=speed))
+    weights = open_video(tmp_path, "train", n_outputs=1, val_fraction=0).weights
+    slow, fast = weights[:4], weights[4:]
+    assert 0 < slow.max() < fast.min()
+
+
+def test_testing_takes_windows_without_overlap_and_max_windows_spreads_them(
+    one_clip: Callable[..., VideoDataset],
+) -> None:
+    frames = panning(26)
+    assert starts(one_clip(frames, max_windows=3)) == [0, 10, 19]
+    assert starts(one_clip(frames, step=6)) == [0, 6, 12, 18]
+
+
+def test_both_splits_of_a_folder_share_no_video(tmp_path: Path) -> None:
+    for number in range(5):
+        write_video(tmp_path / "deep" / f"clip{number}.mkv", panning(14, seed=number))
+    parts = [open_video(tmp_path, split, n_outputs=1, val_fraction=0.4) for split in ("train", "test")]
+    names = [{clip.name for clip in part.bank.videos} for part in parts]
+    assert [len(part) for part in names] == [3, 2]
+    assert names[0] | names[1] == {f"deep/clip{number}.mkv" for number in range(5)}
+    assert starts(parts[1]) == [0, 6] * 2
+
+
+def test_split_depends_on_names_alone_and_hardly_changes_when_a_video_is_added() -> None:
+    videos = [Video(Path(f"{number}.mp4"), f"{number}.mp4") for number in range(40)]
+    train, test = split_videos(videos, 0.1)
+    assert len(test) == 4
+    assert {v.name for v in split_videos(videos[::-1], 0.1)[1]} == {v.name for v in test}
+    more = [*videos, Video(Path("new.mp4"), "new.mp4")]
+    assert len({v.name for v in split_videos(more, 0.1)[1]} & {v.name for v in test}) >= 3
+    assert train == [v for v in videos if v not in test]
+
+
+def test_one_video_cannot_be_split(one_clip: Callable[..., VideoDataset]) -> None:
+    with pytest.raises(DataError, match=r"clip\.mkv is the only usable video.*--val-fraction 0"):
+        one_clip(panning(8), val_fraction=0.1)
+
+
+def test_folders_of_images_are_videos_and_copies_are_not_taken_twice(tmp_path: Path) -> None:
+    frames = panning(9)
+    folder = tmp_path / "walk" / "frames"
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(frames, 8):  # frame8, frame9, frame10: natural order matters
+        cv2.imwrite(str(folder / f"frame{number}.png"), frame[..., ::-1])
+    clip = write_video(tmp_path / "clip.mkv", panning(9, seed=3))
+    shutil.copy(clip, tmp_path / "copy.mkv")
+    (tmp_path / "notes.txt").touch()
+    assert [v.name for v in find_videos([tmp_path, clip, folder])] == ["clip.mkv", "walk/frames"]
+    dataset = open_video(tmp_path, "train", n_outputs=1, val_fraction=0)
+    assert (dataset.bank.videos[1].frames.permute(0, 2, 3, 1).numpy() == frames).all()
+
+
+def test_max_side_reduces_and_max_frames_takes_the_first_of_each(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_video(tmp_path / f"{name}.mkv", panning(20, seed=ord(name)))
+    dataset = open_video(tmp_path, "train", n_outputs=1, val_fraction=0, max_side=32, max_frames=16)
+    assert [tuple(clip.frames.shape) for clip in dataset.bank.videos] == [(8, 3, 24, 32)] * 2
+    assert dataset.bank.nbytes == 2 * 8 * 3 * 24 * 32
+
+
+def test_small_videos_are_left_out_with_a_notice_or_named_by_the_check(tmp_path: Path) -> None:
+    write_video(tmp_path / "large.mkv", panning(8))
+    write_video(tmp_path / "small.mkv", panning(8, seed=1)[:, :32, :32])
+    write_video(tmp_path / "still.mkv", panning(8, seed=2, speed=0))
+    dataset = open_video(tmp_path, "train", n_outputs=1, val_fraction=0, min_size=(40, 40))
+    assert dataset.notices == (
+        "small.mkv is left out: 32x32, smaller than 40x40",
+        "still.mkv gives no window: too short, or nothing moves in it",
+    )
+    assert [clip.name for clip in dataset.bank.videos] == ["large.mkv"]
+    everything = open_video(tmp_path, "train", n_outputs=1, val_fraction=0)
+    assert everything.check() == []
+    assert everything.check(min_size=(40, 40)) == [
+        "small.mkv is 32x32, smaller than the crop of 40x40; use --crop"
+    ]
+
+
+def test_broken_videos_are_all_named(tmp_path: Path) -> None:
+    write_video(tmp_path / "good.mkv", panning(8))
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video " * 99)
+    with pytest.raises(DataError, match=r"empty\.mp4: not a video, or damaged .*1 more: .*text\.mp4"):
+        open_video(tmp_path, "train", n_outputs=1, val_fraction=0)
+
+
+def test_images_that_change_size_are_named(tmp_path: Path) -> None:
+    for number, frame in enumerate(panning(8)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), frame if number < 5 else frame[:40])
+    with pytest.raises(DataError, match="the picture changes from 64x48 to 64x40"):
+        open_video(tmp_path, "train", n_outputs=1, val_fraction=0)
+
+
+def test_too_little_memory_is_said_before_it_is_taken(
+    one_clip: Callable[..., VideoDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "_free_memory", lambda: 50_000)
+    with pytest.raises(DataError, match=r"need more than the 0\.0 GB of memory that are free"):
+        one_clip(panning(8))
+
+
+@pytest.mark.parametrize("options", [{"strides": ()}, {"strides": (0, 1)}, {"val_fraction": 1.0}])
+def test_strides_and_fractions_that_are_none(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="a stride is 1 or more, a fraction below 1"):
+        open_dataset("video", tmp_path, "train", **options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "holds no video"), (panning(6), "no window"), (panning(9, speed=0), "still")],
+)
+def test_folders_without_a_window(tmp_path: Path, content: Frames | None, message: str) -> None:
+    if content is not None:
+        write_video(tmp_path / "clip.mkv", content)
+    with pytest.raises(DataError, match=message):
+        open_video(tmp_path, "train", n_outputs=1, val_fraction=0)
+
+
+class TestFrameBank:
+    @pytest.fixture
+    def bank(self) -> FrameBank:
+        """Two videos of different sizes: red is 100 * video + 4 * frame, green the row, blue the column."""
+        videos = []
+        for number, (height, width) in enumerate(((20, 30), (24, 16))):
+            frames = torch.empty(12, 3, height, width, dtype=torch.uint8)
+            frames[:, 0] = (100 * number + 4 * torch.arange(12)).view(-1, 1, 1)
+            frames[:, 1] = torch.arange(height).view(-1, 1)
+            frames[:, 2] = torch.arange(width)
+            videos.append(BankVideo(f"video{number}", frames))
+        windows = torch.tensor([[0, 0, 1], [0, 3, 1], [1, 2, 1]])
+        return FrameBank(videos, windows, torch.tensor([1.0, 1.0, 2.0]), n_outputs=1)
+
+    def bytes_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        return (tensor * 255).round().to(torch.int64)
+
+    def test_shapes_and_range(self, bank: FrameBank) -> None:
+        inputs, targets = bank.sample_batch(5, (8, 16), torch.Generator().manual_seed(0))
+        assert inputs.shape == (5, 3, 4, 8, 16)
+        assert targets.shape == (5, 1, 3, 8, 16)
+        assert inputs.dtype == targets.dtype == torch.float32
+        assert inputs.min() >= 0
+        assert inputs.max() <= 1
+        assert inputs.is_contiguous()
+        assert targets.is_contiguous()
+
+    def test_crops_are_aligned_windows(self, bank: FrameBank) -> None:
+        plain = Augmentation(flip=False, jitter=0, reverse=False)
+        inputs, targets = bank.sample_batch(40, 8, torch.Generator().manual_seed(1), plain)
+        firsts = set()
+        for clip, target in zip(self.bytes_of(inputs), self.bytes_of(targets), strict=True):
+            red = clip[0, :, 0, 0]
+            assert (clip[0] == red.view(4, 1, 1)).all()
+            assert (red.diff() == 8).all()
+            assert (target[0, 0] == red[1] + 4).all()
+            for channel, step in ((1, (1, 0)), (2, (0, 1))):
+                plane = clip[channel, 0]
+                assert (clip[channel] == plane).all()
+                assert (target[0, channel] == plane).all()
+                assert (plane[1:].sub(plane[:-1]) == step[0]).all()
+                assert (plane[:, 1:].sub(plane[:, :-1]) == step[1]).all()
+            firsts.add(int(red[0]))
+        assert firsts == {0, 12, 108}
+
+    def test_windows_are_drawn_by_weight(self, bank: FrameBank) -> None:
+        generator = torch.Generator().manual_seed(2)
+        drawn = bank.draw(4000, generator).bincount() / 4000
+        assert torch.allclose(drawn, torch.tensor([0.25, 0.25, 0.5]), atol=0.03)
+
+    def test_draw_tells_what_sample_batch_takes(self, bank: FrameBank) -> None:
+        plain = Augmentation(flip=False, jitter=0, reverse=False)
+        inputs, _ = bank.sample_batch(16, 8, torch.Generator().manual_seed(4), plain)
+        drawn = bank.draw(16, torch.Generator().manual_seed(4))
+        firsts = torch.tensor([0, 12, 108])[drawn]
+        assert (self.bytes_of(inputs)[:, 0, 0, 0, 0] == firsts).all()
+
+    def test_flips_reversal_and_channel_orders_all_occur(self, bank: FrameBank) -> None:
+        inputs, targets = bank.sample_batch(600, 8, torch.Generator().manual_seed(3))
+        seen = set()
+        for clip, target in zip(self.bytes_of(inputs), self.bytes_of(targets), strict=True):
+            # Of the three channels one changes with time, one with the row, one with the column.
+            changes = [clip.diff(dim=dim).flatten(1).abs().sum(dim=1) > 0 for dim in (1, 2, 3)]
+            order = tuple(int(change.nonzero()) for change in changes)
+            signs = tuple(int(clip[order[k]].diff(dim=k).sign().flatten()[0]) for k in range(3))
+            assert (target[0, order[0]] == clip[order[0], 1:3].sum(dim=0) // 2).all()
+            seen.add((order, signs))
+        assert len(seen) == 6 * 8
+
+    def test_a_seed_gives_the_same_batch(self, bank: FrameBank) -> None:
+        batches = [bank.sample_batch(6, 8, torch.Generator().manual_seed(7)) for _ in range(2)]
+        assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+        moved = bank.to("cpu").sample_batch(6, 8, torch.Generator().manual_seed(7))
+        assert torch.equal(moved[0], batches[0][0])
+
+    def test_all_work_on_pixels_is_done_on_the_banks_device(self, bank: FrameBank) -> None:
+        """The meta device stands in for a GPU: it, too, refuses to mix its tensors with those of the CPU."""
+        every = Augmentation(permute_channels=True)
+        inputs, targets = bank.to("meta").sample_batch(6, 8, torch.Generator().manual_seed(7), every)
+        assert inputs.device.type == targets.device.type == "meta"
+        assert inputs.shape == (6, 3, 4, 8, 8)
+
+    def test_crop_that_does_not_fit_names_the_video(self, bank: FrameBank) -> None:
+        with pytest.raises(DataError, match="video1 is 16x24, smaller than the crop of 20x20"):
+            bank.sample_batch(50, 20, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_video_windows_come_through_loader_workers(one_clip: Callable[..., VideoDataset]) -> None:
+    dataset = AugmentedDataset(one_clip(panning(12)), Augmentation(crop=16), seed=3)
+    batches = [list(DataLoader(dataset, batch_size=2, num_workers=workers)) for workers in (0, 2)]
+    for alone, workers in zip(*batches, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(alone, workers, strict=True))

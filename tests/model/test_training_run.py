@@ -1,0 +1,439 @@
+"""Whole runs on a tiny set: what they write, and that stopping and going on changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import pytest
+import torch
+
+from flavr import CheckpointError, Flavr, FlavrConfig, load_checkpoint, save_checkpoint
+from flavr.errors import DataError, TrainingError, UsageError
+from flavr.predictors import TorchPredictor
+from flavr.training.batches import Batch
+from flavr.training.config import TrainingConfig
+from flavr.training.distributed import check_devices, launch
+from flavr.training.loop import Outcome, Trainer
+from flavr.training.run import train
+from flavr.training.stopping import Stop
+from flavr.validate import evaluate, window_batches
+from tiny_vimeo import write_tiny_vimeo
+
+TIMES = {"samples_per_s", "waiting", "seconds"}  # columns that no two runs share
+
+
+class NewConfig(Protocol):
+    def __call__(self, name: str, **options: Any) -> TrainingConfig: ...
+
+
+@pytest.fixture(scope="module")
+def tiny_vimeo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_vimeo(tmp_path_factory.mktemp("vimeo"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # at this size threads wait longer for each other than they work
+
+
+@pytest.fixture
+def new_config(tiny_vimeo: Path, tmp_path: Path) -> NewConfig:
+    """Makes the options of a run: 3 steps per epoch of 2 windows, on the CPU."""
+
+    def make(name: str, **options: Any) -> TrainingConfig:
+        values: dict[str, Any] = {
+            "data_root": tiny_vimeo,
+            "checkpoint_dir": tmp_path / "runs",
+            "exp_name": name,
+            "width": 4,
+            "crop": 32,
+            "batch_size": 2,
+            "test_batch_size": 2,
+            "max_epoch": 2,
+            "lr": 1e-3,
+            "num_gpu": 0,
+            "num_workers": 0,
+            "tensorboard": False,
+        }
+        return TrainingConfig(**values | options)
+
+    return make
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Presses Ctrl-C after so many steps."""
+
+    def arrange(steps: int) -> None:
+        step, done = Trainer._step, 0
+
+        def stepping(trainer: Trainer, batch: Batch) -> None:
+            nonlocal done
+            step(trainer, batch)
+            done += 1
+            if done == steps:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(Trainer, "_step", stepping)
+
+    return arrange
+
+
+def _content(config: TrainingConfig, name: str = "checkpoint.pth") -> Mapping[str, Any]:
+    content: Mapping[str, Any] = torch.load(config.folder / name, weights_only=True)
+    return content
+
+
+def _assert_same(a: Any, b: Any, path: str = "") -> None:
+    """Two checkpoints' contents, bit for bit, but for the times."""
+    assert type(a) is type(b), path
+    if isinstance(a, Mapping):
+        assert a.keys() == b.keys(), path
+        for key in a.keys() - TIMES:
+            _assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for number, (x, y) in enumerate(zip(a, b, strict=True)):
+            _assert_same(x, y, f"{path}/{number}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+OPTIONS: Mapping[str, dict[str, Any]] = {
+    "published": {},
+    "every extra": {
+        "schedule": "cosine",
+        "ema": 0.9,
+        "clip_grad": 0.5,
+        "loss": "1*Charbonnier+0.1*SSIM",
+        "num_workers": 1,
+    },
+    "fp16": {"precision": "fp16", "steps_per_epoch": 1, "val_windows": 1},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_four_epochs_are_two_and_two_more_after_a_resume(
+    new_config: NewConfig, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (new_config(name, max_epoch=4, **options) for name in ("whole", "parts"))
+    assert train(whole).epoch == 4
+    finish = Trainer._finish_epoch
+
+    def two_epochs(trainer: Trainer, speed: Any) -> Stop:
+        stop = finish(trainer, speed)
+        return Stop.TIME if trainer._state.position.epoch == 2 else stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_finish_epoch", two_epochs)
+        assert train(parts).epoch == 2
+    assert train(replace(parts, resume=True)).epoch == 4
+    _assert_same(_content(whole), _content(parts))
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4], ids=["in an epoch", "before validation", "in the next epoch"])
+def test_ctrl_c_saves_and_a_resume_goes_on_at_the_same_step(
+    new_config: NewConfig, interrupt_at: Callable[[int], None], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = new_config("whole"), new_config("parts")
+    train(whole)
+    interrupt_at(steps)
+    outcome = train(parts)
+    assert (outcome.stop, outcome.epoch * 3 + outcome.step) == (Stop.INTERRUPT, steps)
+    monkeypatch.undo()
+    assert train(replace(parts, resume=True)).stop is Stop.NO
+    _assert_same(_content(whole), _content(parts))
+
+
+def test_the_time_limit_stops_cleanly(new_config: NewConfig) -> None:
+    config = new_config("short")
+    outcome = train(replace(config, time_limit=1e-9))
+    assert outcome == Outcome(Stop.TIME, epoch=0, step=0, best_psnr=None, baseline_psnr=None)
+    assert train(replace(config, resume=True)).epoch == 2
+
+
+def test_a_changed_batch_size_starts_the_epoch_again(
+    new_config: NewConfig, interrupt_at: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = new_config("run")
+    interrupt_at(2)
+    train(config)
+    assert train(replace(config, batch_size=3, resume=True)).epoch == 2
+    assert "the epoch starts again" in capsys.readouterr().out
+
+
+def test_two_processes_make_the_steps_of_one(new_config: NewConfig) -> None:
+    """Real processes, joined by gloo, on the same batches of two."""
+    alone, together = new_config("alone"), new_config("together", num_procs=2)
+    train(alone)
+    assert train(together).epoch == 2
+    one, two = _content(alone), _content(together)
+    for key, tensor in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], tensor, atol=2e-6, rtol=1e-4)
+    for a, b in zip(
+        one["training"]["position"]["history"], two["training"]["position"]["history"], strict=True
+    ):
+        assert {k: b[k] for k in b.keys() - TIMES} == pytest.approx(
+            {k: a[k] for k in a.keys() - TIMES}, rel=1e-4
+        )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the error is that there are no GPUs")
+def test_an_error_in_another_process_is_the_same_one_here(new_config: NewConfig) -> None:
+    with pytest.raises(
+        TrainingError, match=r"^--num-gpu 2: PyTorch finds 0 here; --num-gpu 0 trains on the CPU$"
+    ):
+        launch(check_devices, 2, new_config("run", num_gpu=2))
+
+
+KILLED_WHILE_SAVING = """
+import os, signal, sys, torch
+from pathlib import Path
+from flavr.training.config import TrainingConfig
+from flavr.training.distributed import check_devices, launch
+from flavr.training.run import train
+
+torch.set_num_threads(1)
+save, saves = torch.save, 0
+
+def half(content, file):
+    global saves
+    saves += 1
+    save(content, file)
+    if saves == 2:
+        file.truncate(file.tell() // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = half
+options = eval(sys.argv[1], {"Path": Path, "PosixPath": Path})
+train(TrainingConfig(**options))
+"""
+
+
+def test_kill_9_while_saving_loses_no_more_than_the_last_epoch(new_config: NewConfig) -> None:
+    killed, whole = new_config("killed"), new_config("whole")
+    options = {name: getattr(killed, name) for name in killed.__slots__}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_SAVING, repr(options)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (killed.folder / ".checkpoint.pth.partial").exists()
+    assert load_checkpoint(killed.checkpoint).epoch == 0
+    assert train(replace(killed, resume=True)).epoch == 2
+    assert not list(killed.folder.glob(".*"))
+    train(whole)
+    _assert_same(_content(whole), _content(killed))
+
+
+def test_a_checkpoint_has_the_published_layout_and_loads_without_running_code(new_config: NewConfig) -> None:
+    config = new_config("run", join="none", n_outputs=1)
+    train(config)
+    content = _content(config)
+    assert {"epoch", "state_dict", "optimizer", "lr", "best_psnr", "flavr"} <= content.keys()
+    assert content["epoch"] == 1
+    assert all(key.startswith("module.") for key in content["state_dict"])
+    optimizer = torch.optim.Adam(Flavr(FlavrConfig(width=4, join="none")).parameters())
+    optimizer.load_state_dict(content["optimizer"])
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+    checkpoint = load_checkpoint(config.checkpoint)
+    assert checkpoint.config == FlavrConfig(width=4, join="none")
+    assert not checkpoint.notices
+    assert checkpoint.best_psnr == content["best_psnr"] > 0
+
+
+def test_the_best_weights_are_those_of_the_highest_validation_psnr(new_config: NewConfig) -> None:
+    config = new_config("run", max_epoch=4, lr=0.02)  # too high a rate: epochs get worse, too
+    outcome = train(config)
+    history = _content(config)["training"]["position"]["history"]
+    assert history[-1]["psnr"] < (best := max(history, key=lambda row: row["psnr"]))["psnr"]
+    content = _content(config, "model_best.pth")
+    assert content["epoch"] + 1 == best["epoch"]
+    assert content["best_psnr"] == outcome.best_psnr == best["psnr"]
+
+
+def test_validation_scores_what_the_checkpoint_scores(new_config: NewConfig, tiny_vimeo: Path) -> None:
+    from flavr.datasets import open_dataset
+
+    config = new_config("run", ema=0.5)
+    train(config)
+    predictor = TorchPredictor(load_checkpoint(config.checkpoint).network(), torch.device("cpu"))
+    dataset = open_dataset("vimeo90K_septuplet", tiny_vimeo, "test")
+    tally = evaluate({"it": predictor}, window_batches(dataset, [0, 1], 1, 0))["it"]
+    last = _content(config)["training"]["position"]["history"][-1]
+    assert tally.scores.means() == pytest.approx({name: last[name] for name in tally.scores.sums}, rel=1e-4)
+
+
+def test_with_ema_the_mean_is_handed_out_and_the_weights_are_kept_for_resuming(new_config: NewConfig) -> None:
+    train(new_config("plain"))
+    train(new_config("mean", ema=0.9))
+    plain, mean = _content(new_config("plain")), _content(new_config("mean"))
+    key = "encoder.stem.0.weight"
+    assert torch.equal(mean["training"]["weights"][key], plain["state_dict"][f"module.{key}"])
+    assert not torch.equal(mean["state_dict"][f"module.{key}"], plain["state_dict"][f"module.{key}"])
+    with pytest.raises(TrainingError, match="was trained with --ema; resume it so"):
+        train(new_config("mean", resume=True))
+
+
+def test_a_run_can_be_seen(new_config: NewConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,
+    )
+
+    config = new_config("seen", tensorboard=True, log_iter=1, width=8)
+    train(config)
+    printed = capsys.readouterr().out
+    assert "0.66 M parameters, 0.1 GFLOP per window at 32x32" in printed
+    assert "epoch 2, training loss" in printed
+    with (config.folder / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"train_loss", "loss", "psnr", "ssim", "psnr_uint8", "ssim_uint8", "lr", "waiting"} <= rows[
+        0
+    ].keys()
+    options = json.loads((config.folder / "opts.json").read_text())
+    assert options["options"]["width"] == 8
+    assert options["parameters"] == 661_667
+    strip = cv2.imread(str(config.folder / "validation.png"))
+    assert strip is not None
+    assert strip.shape == (2 * (40 + 2), 5 * (48 + 2), 3)
+    events = EventAccumulator(str(config.folder / "tensorboard"))
+    events.Reload()
+    tags: dict[str, list[str]] = events.Tags()
+    assert {"loss/training", "loss/validation", "PSNR/validation", "SSIM/validation", "lr"} <= set(
+        tags["scalars"]
+    )
+    assert len(tags["images"]) == 1
+    steps = [event.step for event in events.Scalars("loss/training")]
+    assert steps == list(range(6))
+
+
+def test_training_starts_from_another_checkpoints_weights(
+    new_config: NewConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Flavr(FlavrConfig(width=4, encoder_bias=True))
+    save_checkpoint(tmp_path / "source.pth", source)
+    weight = source.state_dict()["encoder.layer2.0.conv1.0.weight"]
+    starts: dict[str, dict[str, Any]] = {
+        "all": {"load_from": tmp_path / "source.pth", "width": None},
+        "some": {"pretrained": tmp_path / "source.pth"},
+    }
+    for name, options in starts.items():
+        config = new_config(name, lr=1e-12, max_epoch=1, **options)
+        train(config)
+        loaded = load_checkpoint(config.checkpoint).state_dict["encoder.layer2.0.conv1.0.weight"]
+        torch.testing.assert_close(loaded, weight, atol=1e-9, rtol=0)
+    assert "encoder.stem.0.bias (not here)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"channels_last": True}], ids=["bf16", "layout"])
+def test_faster_arithmetic_and_layout_train_to_nearly_the_same(
+    new_config: NewConfig, options: dict[str, Any]
+) -> None:
+    results = {}
+    for name, extra in {"plain": {}, "other": options}.items():
+        train(new_config(name, max_epoch=1, lr=1e-4, **extra))
+        results[name] = _content(new_config(name))["training"]["position"]["history"][0]
+    assert results["other"]["psnr"] == pytest.approx(results["plain"]["psnr"], abs=0.1)
+
+
+def test_videos_are_trained_on_from_the_memory_of_the_device(new_config: NewConfig, tmp_path: Path) -> None:
+    septuplets = write_tiny_vimeo(tmp_path / "vimeo", train=5, test=1)
+    root = (septuplets / "sequences").rename(tmp_path / "videos")  # each a folder of 7 numbered images
+    options = {
+        "dataset": "video",
+        "data_root": root,
+        "cache": "device",
+        "steps_per_epoch": 2,
+        "val_fraction": 0.4,
+    }
+    whole, parts = (new_config(name, **options) for name in ("whole", "parts"))
+    assert train(whole).epoch == 2
+    train(replace(parts, max_epoch=1))
+    train(replace(parts, resume=True))
+    _assert_same(_content(whole), _content(parts))
+
+
+def _broken_image(root: Path) -> None:
+    (root / "sequences/00001/0001/im3.png").write_bytes(b"no image")
+
+
+def _empty_list(root: Path) -> None:
+    (root / "sep_trainlist.txt").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("options", "spoil", "error", "message"),
+    [
+        ({"data_root": Path("nowhere")}, None, DataError, "nowhere"),
+        ({}, _empty_list, DataError, r"sep_trainlist\.txt is empty"),
+        ({"check_data": True}, _broken_image, DataError, r"(?s)1 problem.*0001/im3\.png"),
+        ({"crop": 64, "check_data": True}, None, DataError, "smaller than the crop of 64x64; use --crop"),
+        ({"crop": 64}, None, DataError, "smaller than the crop of 64x64; use --crop"),
+        ({"num_gpu": 3, "batch_size": 3}, None, TrainingError, "--num-gpu 3: PyTorch finds 0 here"),
+        ({"resume": True}, None, TrainingError, r"there is no \S*checkpoint\.pth"),
+        ({"load_from": Path("nowhere.pth")}, None, CheckpointError, r"nowhere\.pth does not exist"),
+        ({"loss": "1*MS-SSIM"}, None, UsageError, "needs a --crop of at least 176, not 32"),
+        ({"cache": "device"}, None, UsageError, "--cache device is for --dataset video"),
+        ({"dataset": "vimeo"}, None, UsageError, "no data set is called 'vimeo'"),
+        ({"init": "blend"}, None, UsageError, "--init blend needs a width of at least 12"),
+        ({"val_fraction": 0.5}, None, UsageError, "has no option val_fraction"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="one of them needs a machine without GPUs")
+def test_bad_input_is_one_line_and_leaves_nothing_behind(
+    new_config: NewConfig,
+    tmp_path: Path,
+    options: dict[str, Any],
+    spoil: Callable[[Path], None] | None,
+    error: type[Exception],
+    message: str,
+) -> None:
+    root = write_tiny_vimeo(tmp_path / "set", train=2, test=1)
+    if spoil is not None:
+        spoil(root)
+    config = new_config("bad", **{"data_root": root} | options)
+    with pytest.raises(error, match=message):
+        train(config)
+    assert not config.checkpoint.exists()
+    assert not list(config.checkpoint_dir.glob("*/.*"))
+
+
+def test_a_checkpoint_of_another_factor_or_width_is_refused(new_config: NewConfig, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "4x.pth", Flavr(FlavrConfig(width=4, factor=4, encoder_bias=True)))
+    with pytest.raises(CheckpointError, match=r"4x network \(3 new frames\); --n-outputs 1 was asked for"):
+        train(new_config("other", load_from=tmp_path / "4x.pth", n_outputs=1))
+    with pytest.raises(CheckpointError, match="a network with width 4; 8 was asked for: leave --width out"):
+        train(new_config("other", load_from=tmp_path / "4x.pth", width=8))
+
+
+def test_a_run_is_not_overwritten(new_config: NewConfig) -> None:
+    config = new_config("run", max_epoch=1)
+    train(config)
+    before = config.checkpoint.read_bytes()
+    with pytest.raises(TrainingError, match=r"holds a run already; add --resume"):
+        train(config)
+    assert config.checkpoint.read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_stops_with_the_samples_names(new_config: NewConfig) -> None:
+    config = new_config("wild", lr=1e30)
+    with pytest.raises(
+        TrainingError, match=r"not finite any more in epoch 1, .* on 00001/000\d, 00001/000\d;"
+    ):
+        train(config)
+    assert not config.checkpoint.exists()
