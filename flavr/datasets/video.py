@@ -100,7 +100,7 @@ def open_video(
     """
     if not strides or min(strides) < 1 or not 0 <= val_fraction < 1:
         raise UsageError(
-            f"strides {tuple(strides)} and val_fraction {val_fraction}: a stride is 1 or more, a fraction below 1"
+            f"strides {tuple(strides)}, val_fraction {val_fraction}: strides are 1 or more, fractions below 1"
         )
     parts = split_videos(find_videos([root]), val_fraction)
     videos = parts[0 if split == "train" else 1]
