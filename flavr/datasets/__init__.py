@@ -57,11 +57,17 @@ def open_dataset(
         allowed = "1 or more" if kind.n_outputs is None else " or ".join(map(str, kind.n_outputs))
         raise UsageError(f"{name} cannot give n_outputs {n_outputs}; it gives {allowed}")
     parameters = inspect.signature(kind.open).parameters.values()
-    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"n_outputs"}
-    for option in options:
+    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "n_outputs"}
+    for option, value in options.items():
         if option not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             raise UsageError(f"{name} has no option {option}; {has}")
+        # Command lines pass on what people write, and every option is a number or several.
+        fraction = "float" in str(known[option].annotation)
+        for number in value if isinstance(value, (tuple, list)) else (value,):
+            if number is not None and not isinstance(number, (int, float) if fraction else int):
+                kinds = "a number is" if fraction else "whole numbers are"
+                raise UsageError(f"{option} {number!r} of {name}: {kinds} needed")
     return kind.open(Path(root), split, n_outputs=n_outputs, **options)
 
 

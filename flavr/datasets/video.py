@@ -70,11 +70,11 @@ def open_video(
     split: Split,
     *,
     n_outputs: int,
-    strides: Sequence[int] = (1,),
+    strides: int | Sequence[int] = (1,),
     step: int | None = None,
     val_fraction: float = 0.1,
     min_motion: float = MIN_MOTION,
-    min_size: Size = (1, 1),
+    min_size: int | Size = (1, 1),
     max_side: int | None = None,
     max_frames: int | None = None,
     max_windows: int | None = None,
@@ -98,6 +98,8 @@ def open_video(
         UsageError: a stride below 1, or a fraction that is none.
         DataError: no video, one that is broken (all of those are named), no window, or not enough memory.
     """
+    strides = (strides,) if isinstance(strides, int) else strides
+    min_size = (min_size, min_size) if isinstance(min_size, int) else min_size
     if not strides or min(strides) < 1 or not 0 <= val_fraction < 1:
         raise UsageError(
             f"strides {tuple(strides)}, val_fraction {val_fraction}: strides are 1 or more, fractions below 1"

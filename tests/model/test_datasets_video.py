@@ -214,6 +214,25 @@ def test_strides_and_fractions_that_are_none(tmp_path: Path, options: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_side": "big"}, "max_side 'big' of video: whole numbers are needed"),
+        ({"strides": (1, 1.5)}, r"strides 1\.5 of video: whole numbers are needed"),
+        ({"val_fraction": "half"}, "val_fraction 'half' of video: a number is needed"),
+    ],
+)
+def test_options_that_are_no_numbers(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_dataset("video", tmp_path, "train", **options)
+
+
+def test_options_as_a_command_line_passes_them(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mkv", panning(16))
+    dataset = open_dataset("video", tmp_path, "train", strides=2, min_size=40, val_fraction=0)
+    assert len(dataset) == 4
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [(None, "holds no video"), (panning(6), "no window"), (panning(9, speed=0), "still")],
 )
