@@ -239,8 +239,11 @@ def _dataset(options: _Options, n_outputs: int) -> InterpolationDataset:
         n_outputs=n_outputs,
         **options.data_options,
     )
-    if options.check_data and (problems := dataset.check(decode=True)):
-        raise DataError(f"{options.data_root}: {len(problems)} problems\n" + "\n".join(problems))
+    problems = dataset.check(decode=True) if options.check_data else []
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        raise DataError(f"{options.data_root}: {len(problems)} problems in the data, named above")
     return dataset
 
 

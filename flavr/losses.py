@@ -86,13 +86,13 @@ class Loss:
         """A scalar, from float pictures [..., 3, H, W] in [0, 1].
 
         Raises:
-            ValueError: pictures smaller than `min_side`.
+            UsageError: pictures smaller than `min_side`.
         """
         pictures = prediction.float().flatten(0, -4), target.float().flatten(0, -4)
         if min(pictures[0].shape[-2:]) < self.min_side:
             height, width = pictures[0].shape[-2:]
-            raise ValueError(
-                f"{self} needs pictures of {self.min_side}x{self.min_side}; these are {width}x{height}"
+            raise UsageError(
+                f"--loss {self} needs pictures of {self.min_side}x{self.min_side}; these are {width}x{height}"
             )
         values = [weight * TERMS[name].function(*pictures) for weight, name in self.terms]
         return torch.stack(values).sum()

@@ -174,7 +174,7 @@ class Flavr(nn.Module):
             float [B, n_outputs, 3, H, W] in time order, not clamped.
 
         Raises:
-            ValueError: if the shape is none of the above.
+            ValueError: if the shape is not that.
         """
         if frames.ndim != 5 or frames.shape[1:3] != (3, WINDOW):
             raise ValueError(f"frames have shape {tuple(frames.shape)}; [B, 3, {WINDOW}, H, W] is needed")

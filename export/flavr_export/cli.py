@@ -187,6 +187,10 @@ def main() -> None:
         if debug or error.name not in ("torch", "onnx", "onnxruntime", "safetensors"):
             raise
         _fail(f"flavr-export needs {error.name}: pip install 'flavr[export,cpu]'")
+    except MemoryError:
+        if debug:
+            raise
+        _fail("there is not enough memory for this network and size")
     except Exception as error:
         from flavr.errors import FlavrError
         from flavr_export.errors import ExportError

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -16,7 +17,7 @@ from flavr_export.graph import build_graph
 from flavr_export.opsets import check_opset
 from flavr_export.spec import FORMAT_VERSION, TOLERANCE, ExportSpec
 from flavr_export.targets import TARGETS
-from flavr_export.verify import Parity, verify
+from flavr_export.verify import LARGEST_VERIFIED, Parity, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,9 @@ def export(
     _check_output(output, overwrite)
     model = build_graph(checkpoint.config, checkpoint.state_dict, spec)
     _assert_form(model, spec)
-    for target in targets:
-        _refuse_blockers(blockers(model, TARGETS[target]), TARGETS[target].title)
-    parity = verify(model.SerializeToString(), checkpoint.network(), spec, TOLERANCE[precision])
-    onnx.helper.set_model_props(model, _metadata(checkpoint, spec, precision, parity))
+    _refuse_blockers({TARGETS[target].title: blockers(model, TARGETS[target]) for target in targets})
+    parity = _verified(model, checkpoint, spec, TOLERANCE[precision])
+    onnx.helper.set_model_props(model, _metadata(model, checkpoint, spec, precision, parity))
     _write(model, output)
     return Exported(
         path=output,
@@ -81,11 +81,33 @@ def export(
     )
 
 
+def _verified(model: onnx.ModelProto, checkpoint: Checkpoint, spec: ExportSpec, tolerance: float) -> Parity:
+    """Compare with PyTorch: at two sizes, and at a fixed one as far as it can be run in reasonable time.
+
+    A graph of fixed shape is stood in for by its twin of dynamic shape, which has the same layers.
+    """
+    network = checkpoint.network()
+    if spec.size is None:
+        return verify(model.SerializeToString(), network, spec, tolerance)
+    dynamic = replace(spec, size=None)
+    twin = build_graph(checkpoint.config, checkpoint.state_dict, dynamic)
+    parity = verify(twin.SerializeToString(), network, dynamic, tolerance)
+    small = spec.size[0] * spec.size[1] <= LARGEST_VERIFIED
+    fixed = verify(model.SerializeToString(), network, spec, tolerance, (spec.size,) if small else ())
+    return Parity(
+        max(parity.max_abs, fixed.max_abs), min(parity.psnr, fixed.psnr), parity.sizes + fixed.sizes
+    )
+
+
 def _check_output(output: Path, overwrite: bool) -> None:
     if output.suffix != ".onnx":
         raise UnsupportedError(f"output {output} must end in .onnx")
     if not output.parent.is_dir():
         raise ExportError(f"cannot write {output}: the folder {output.parent} does not exist")
+    if not os.access(output.parent, os.W_OK):
+        raise ExportError(
+            f"cannot write {output}: no permission in {output.parent}; choose another place with -o"
+        )
     if output.is_dir() or (output.exists() and not overwrite):
         raise ExportError(f"{output} exists already; choose another name with -o")
 
@@ -102,49 +124,58 @@ def _assert_form(model: onnx.ModelProto, spec: ExportSpec) -> None:
     """What the file promises, checked on the file: opset, standard operators, no functions, rank."""
     domains = {entry.domain: entry.version for entry in model.opset_import}
     if domains != {"": spec.opset}:
-        raise UnsupportedError(
-            f"the graph came out with opsets {domains} instead of {spec.opset}; please report"
-        )
+        raise ExportError(f"the graph came out with opsets {domains} instead of {spec.opset}; please report")
     if model.functions or any(node.domain for node in model.graph.node):
-        raise UnsupportedError("the graph came out with custom operators or local functions; please report")
+        raise ExportError("the graph came out with custom operators or local functions; please report")
     if spec.graph == "conv2d":
         typed = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in typed.value_info}
         ranks |= {tensor.name: len(tensor.dims) for tensor in typed.initializer}
         deep = [name for name, rank in ranks.items() if rank > 4]
         if deep:
-            raise UnsupportedError(f"the conv2d graph came out with 5-D tensors ({deep[0]}); please report")
+            raise ExportError(f"the conv2d graph came out with 5-D tensors ({deep[0]}); please report")
 
 
-def _refuse_blockers(found: Sequence[Blocker], title: str) -> None:
-    """Raise with one entry per reason, so that all the options to change are seen at once."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for blocker in found:
-        groups.setdefault((blocker.operator, blocker.reason, blocker.cure), []).append(blocker.node)
-    if groups:
+def _refuse_blockers(found: Mapping[str, Sequence[Blocker]]) -> None:
+    """Raise with one entry per provider and reason, so that all the options to change are seen at once."""
+    refusals = []
+    for title, blocking in found.items():
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for blocker in blocking:
+            groups.setdefault((blocker.operator, blocker.reason, blocker.cure), []).append(blocker.node)
         entries = [
             f"{operator} {nodes[0]}{_more(nodes)}: {reason} ({cure})"
             for (operator, reason, cure), nodes in groups.items()
         ]
-        raise UnsupportedError(f"{title} cannot run this graph: {'; '.join(entries)}")
+        if entries:
+            refusals.append(f"{title} cannot run this graph: {'; '.join(entries)}")
+    if refusals:
+        raise UnsupportedError("; ".join(refusals))
 
 
 def _more(nodes: Sequence[str]) -> str:
     return f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
 
 
-def _metadata(checkpoint: Checkpoint, spec: ExportSpec, precision: str, parity: Parity) -> dict[str, str]:
+def _metadata(
+    model: onnx.ModelProto, checkpoint: Checkpoint, spec: ExportSpec, precision: str, parity: Parity
+) -> dict[str, str]:
     config = checkpoint.config
     facts = {
         "format": FORMAT_VERSION,
         "factor": config.factor,
         "arch": config.arch,
         "width": config.width,
+        "join": config.join,
+        "upmode": config.upmode,
+        "batchnorm": str(config.batchnorm).lower(),
         "graph": spec.graph,
         "precision": precision,
         "io": spec.io,
         "size": "dynamic" if spec.size is None else f"{spec.size[0]}x{spec.size[1]}",
+        "padding": spec.padding,
         "opset": spec.opset,
+        "producer_version": model.producer_version,
         "checkpoint_sha256": checkpoint.sha256,
         "parity_max_abs": f"{parity.max_abs:.3g}",
         "parity_psnr_db": f"{parity.psnr:.2f}",

@@ -22,8 +22,8 @@ def check_opset(opset: int) -> None:
     usable = f"use --opset {OLDEST_OPSET} to {newest} (default {DEFAULT_OPSET})"
     if opset < OLDEST_OPSET:
         raise UnsupportedError(
-            f"opset {opset} cannot be written: before {OLDEST_OPSET}, Pad, Slice, Clip and Unsqueeze have "
-            f"other signatures; {usable}"
+            f"opset {opset} cannot be written: before {OLDEST_OPSET}, Unsqueeze and other operators "
+            f"have other signatures; {usable}"
         )
     if opset > newest:
         known, runtime = onnx.defs.onnx_opset_version(), import_onnxruntime().__version__

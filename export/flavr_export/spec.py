@@ -22,6 +22,9 @@ OLDEST_OPSET = 13
 TOLERANCE = {"fp32": 1e-3}
 """Precision -> largest difference to PyTorch, in [0, 1], that an export may show."""
 
+LARGEST_SIDE = 16384
+"""Pixels; beyond 16K video there are only typing errors."""
+
 FORMAT_VERSION = "1"
 """Version of the contract between the file and the runtime: inputs, outputs and `flavr.*` metadata."""
 
@@ -47,6 +50,9 @@ class ExportSpec:
         if self.size is not None and min(self.size) < 1:
             height, width = self.size
             raise UnsupportedError(f"size {height}x{width}: height and width must be at least 1")
+        if self.size is not None and max(self.size) > LARGEST_SIDE:
+            height, width = self.size
+            raise UnsupportedError(f"size {height}x{width}: height and width can be {LARGEST_SIDE} at most")
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ _NO_DYNAMIC_PAD = tuple(
     Limit("Pad", f"{mode} padding of a dynamic shape is not parsed", FIXED_SIZE, mode=mode, dynamic=True)
     for mode in ("reflect", "edge")
 )
+_NO_RUN_TIME_SIZES = Limit("Shape", "sizes must be known when the model is loaded", FIXED_SIZE)
 _MIGRAPHX = Target("migraphx", "MIGraphX", range(13, 24), limits=_NO_DYNAMIC_PAD)
 
 _TABLE = (
@@ -91,6 +92,7 @@ _TABLE = (
         limits=(
             Limit("Conv", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
             Limit("ConvTranspose", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
+            _NO_RUN_TIME_SIZES,
         ),
         operators=_ALL - {"Pad"},
         dtypes=_FLOATS | _INDICES,
@@ -114,6 +116,7 @@ _TABLE = (
         limits=(
             Limit("Conv", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
             Limit("ConvTranspose", "no convolution over 5-D tensors", FLAT_GRAPH, rank=5),
+            _NO_RUN_TIME_SIZES,
         ),
     ),
 )

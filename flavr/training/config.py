@@ -34,7 +34,7 @@ class TrainingConfig:
     val_windows: int | None = None  # at most so many, evenly spread; None: all
     data_options: Mapping[str, object] = field(default_factory=dict)  # what the data set understands besides
     check_data: bool = False
-    num_workers: int | None = None  # per process; None: one per CPU core, at most 16
+    num_workers: int | None = None  # per process; None: one per core, 1 with the CPU
     cache: Cache = "none"
     # augmentation
     crop: int = 256

@@ -112,6 +112,9 @@ def open_ranks(config: TrainingConfig) -> Iterator[Ranks]:
         raise UsageError(f"--batch-size {config.batch_size} cannot be shared evenly by {count} processes")
     device = torch.device("cuda", local) if use_gpu else torch.device("cpu")
     if use_gpu:
+        if local >= torch.cuda.device_count():
+            found = torch.cuda.device_count()
+            raise TrainingError(f"process {local} of this machine has no GPU: PyTorch finds {found} here")
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if use_gpu else "gloo", timeout=_PATIENCE)  # RCCL goes by NCCL's name
     try:

@@ -200,6 +200,7 @@ class Trainer:
                 return Stop.INTERRUPT
             if judgement.baseline_psnr is not None:
                 position.baseline_psnr = judgement.baseline_psnr
+                self._report.say(f"averaging the middle frames scores PSNR {judgement.baseline_psnr:.3f}")
             row |= {"loss": judgement.tally.loss, **judgement.tally.scores.means()}
             best = position.best_psnr is None or row["psnr"] > position.best_psnr
             position.best_psnr = row["psnr"] if best else position.best_psnr
@@ -208,7 +209,8 @@ class Trainer:
         position.history.append(row)
         if self._ranks.first:
             state.save(config.checkpoint, best=config.best if best else None)
-        self._report.epoch_done(position.history, None if judgement is None else judgement.strip)
+        strip = None if judgement is None else judgement.strip
+        self._report.epoch_done(position.history, strip, position.epoch * self._batches.steps)
         return Stop.NO
 
     def _row(self, speed: _Speed) -> Row:
@@ -243,6 +245,6 @@ def _last_words(outcome: Outcome, config: TrainingConfig) -> list[str]:
     if outcome.best_psnr is None:
         return []
     return [
-        f"best PSNR {outcome.best_psnr:.3f} dB; averaging frames scores {outcome.baseline_psnr:.3f}",
+        f"best PSNR {outcome.best_psnr:.3f} dB, that of averaging {outcome.baseline_psnr:.3f} dB",
         f"Next: flavr-export --ckpt {config.best}",
     ]

@@ -57,7 +57,7 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             int,
             "Processes that read images, for each process that trains.",
             "N",
-            unset="one per core, at most 16",
+            unset="one per core, at most 16; 1 when training on the CPU",
         ),
         _Row(
             "cache",
@@ -158,7 +158,7 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
         _Row("exp_name", str, "Name of this run's folder.", "NAME", unset="the data set's name"),
         _Row("resume", None, "Go on from the run's checkpoint.pth."),
         _Row("time_limit", float, "Stop after so long with a checkpoint that --resume takes up.", "MINUTES"),
-        _Row("test_batch_size", int, "Windows per batch in validation.", "N"),
+        _Row("test_batch_size", int, "Windows per batch in validation; lower it for large frames.", "N"),
         _Row("val_freq", int, "Validate every so many epochs.", "N"),
         _Row("tensorboard", bool, "Write TensorBoard's files.", aliases=("--use-tensorboard",)),
         _Row("log_iter", int, "Steps between TensorBoard's points of the training loss.", "N"),
@@ -189,9 +189,7 @@ def _click(row: _Row, default: Any) -> click.Option:
         )
     metavar = row.metavar
     if isinstance(row.kind, click.Choice):
-        metavar = (
-            f"[{'|'.join(row.kind.choices)}]"  # click would show the names with their underscores replaced
-        )
+        metavar = f"[{'|'.join(row.kind.choices)}]"  # click's own has the underscores replaced
     given: dict[str, Any] = {"default": default, "show_default": True} if shown else {}
     return click.Option(
         names,

@@ -7,7 +7,7 @@ import io
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,8 @@ class Report:
         for line in lines:
             self._out.print(line, markup=False)
 
-    def begin(self, facts: dict[str, object], epoch: int) -> None:
-        """Write opts.json and open TensorBoard's files; the folder is there."""
+    def begin(self, facts: Mapping[str, object], step: int) -> None:
+        """Write opts.json and open TensorBoard's files, for a run that stands at `step`."""
         if not self._speaks:
             return
         options = {
@@ -74,9 +74,7 @@ class Report:
                 self.say("note: TensorBoard's files are not written: pip install 'flavr[train]' brings it")
                 return
             # what a resumed run repeats replaces what was written before
-            self._writer = SummaryWriter(
-                self._folder / "tensorboard", purge_step=epoch + 1 if epoch else None
-            )
+            self._writer = SummaryWriter(self._folder / "tensorboard", purge_step=step or None)
 
     @contextmanager
     def progress(self, title: str, done: int, total: int) -> Iterator[EpochProgress]:
@@ -99,19 +97,19 @@ class Report:
             self._writer.add_scalar("loss/training", loss, step)
             self._writer.add_scalar("lr/steps", lr, step)
 
-    def epoch_done(self, history: Sequence[Row], strip: Tensor | None) -> None:
-        """Everything that is written after an epoch."""
+    def epoch_done(self, history: Sequence[Row], strip: Tensor | None, step: int) -> None:
+        """Everything that is written after an epoch, which ended before `step`."""
         if not self._speaks:
             return
         row = history[-1]
         self.say(_line(row))
         write_bytes(self._folder / "results.csv", _csv(history).encode())
         if strip is not None:
-            self._write_strip(strip, int(row["epoch"]))
+            self._write_strip(strip, step - 1)
         if self._writer is not None:
             for column, name in _CURVES.items():
                 if column in row:
-                    self._writer.add_scalar(name, row[column], int(row["epoch"]))
+                    self._writer.add_scalar(name, row[column], step - 1)
             self._writer.flush()
 
     def close(self) -> None:
@@ -119,11 +117,11 @@ class Report:
         if self._writer is not None:
             self._writer.close()
 
-    def _write_strip(self, strip: Tensor, epoch: int) -> None:
+    def _write_strip(self, strip: Tensor, step: int) -> None:
         from flavr._images import write_png
 
         if self._writer is not None:
-            self._writer.add_image("frame 1 | frame 2 | prediction | truth | 4 x error", strip, epoch)
+            self._writer.add_image("frame 1 | frame 2 | prediction | truth | 4 x error", strip, step)
         with complete(self._folder / "validation.png") as partial:
             write_png(partial, strip.permute(1, 2, 0).contiguous().numpy())
 

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+import click
 import torch
 from torch.optim import Adam
 
@@ -92,12 +93,13 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             _workers(config, ranks),
             config.precision,
         )
-        shape, size = network.config, f"{config.crop}x{config.crop}"
-        cost = network_cost(shape, config.crop, config.crop)
+        cost = network_cost(network.config, config.crop, config.crop)
         layout = ", channels last" if channels_last else ""
         report.say(
-            f"network     {shape.arch} {shape.factor}x, width {shape.width}: {cost} at {size}",
-            f"starts from {start}",
+            f"network     {network.config.arch} {network.config.factor}x, width {network.config.width}: "
+            f"{cost} at {config.crop}x{config.crop}",
+            f"starts from {start.title}",
+            *start.lines(),
             f"data        {config.dataset}: {len(data.train)} windows, {len(indices)} more to validate on",
             f"epoch       {batches.steps} steps of {batches.size} windows",
             f"minimises   {loss}, by Adam, {config.schedule} schedule from {config.lr:g}",
@@ -106,10 +108,13 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
         )
         if ranks.first:
             make_folder(config.folder, config.checkpoint, config.best)
-        report.begin(
-            {"parameters": cost.parameters, "gflop_per_window": cost.gflops, "starts_from": start},
-            state.position.epoch,
-        )
+        facts = {
+            "parameters": cost.parameters,
+            "gflop_per_window": cost.gflops,
+            "starts_from": start.title,
+            "not_loaded": start.skipped,
+        }
+        report.begin(facts, state.position.epoch * batches.steps + state.position.step)
         trainer = Trainer(
             config,
             state,
@@ -124,7 +129,21 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
         return trainer.fit()
 
 
-def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, str]:
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a network's first weights come from."""
+
+    title: str
+    skipped: tuple[str, ...] = ()  # tensors of --pretrained that could not be used
+
+    def lines(self) -> list[str]:
+        """The first of those tensors, for people."""
+        more = len(self.skipped) - _SKIPPED_SHOWN
+        shown = [*self.skipped[:_SKIPPED_SHOWN], *([f"and {more} more, see opts.json"] if more > 0 else [])]
+        return [f"            without {line}" for line in shown]
+
+
+def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, _Start]:
     """The network with its first weights, and where they come from; a resumed run's are loaded later."""
     source = config.checkpoint if config.resume else config.load_from
     if source is not None:
@@ -133,25 +152,17 @@ def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, str]:
         checkpoint = load_checkpoint(source)
         network = Flavr(config.accept(checkpoint.config, source))
         network.load_state_dict(checkpoint.state_dict)
-        return _distributable(network, ranks), str(source)
-    network = Flavr(config.new_network())
-    initialise(network, config.init, config.seed)
-    if config.pretrained is None:
-        return _distributable(network, ranks), f"{config.init} weights, seed {config.seed}"
-    fit = load_fitting(network, config.pretrained)
-    start = f"{config.pretrained}: {fit.loaded} tensors"
-    if fit.skipped:
-        shown = [f"\n              {line}" for line in fit.skipped[:_SKIPPED_SHOWN]]
-        more = len(fit.skipped) - len(shown)
-        start += f"; {len(fit.skipped)} did not fit and start as {config.init}:{''.join(shown)}"
-        start += f"\n              and {more} more" if more else ""
-    return _distributable(network, ranks), start
-
-
-def _distributable(network: Flavr, ranks: Ranks) -> Flavr:
+        start = _Start(str(source))
+    else:
+        network = Flavr(config.new_network())
+        initialise(network, config.init, config.seed)
+        start = _Start(f"{config.init} weights, seed {config.seed}")
+        if config.pretrained is not None:
+            fit = load_fitting(network, config.pretrained)
+            start = _Start(f"{fit.loaded} tensors of {config.pretrained}, others {start.title}", fit.skipped)
     if network.config.batchnorm and ranks.count > 1:
         raise UsageError("a network with BatchNorm trains in one process: several would each have statistics")
-    return network
+    return network, start
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +182,20 @@ def _open_data(config: TrainingConfig, n_outputs: int, ranks: Ranks) -> _Data:
     if config.check_data and ranks.first:
         problems = data.train.check(decode=True, min_size=(config.crop, config.crop))
         problems += data.validation.check(decode=True)
+        for problem in problems:
+            click.echo(problem, err=True)
         if problems:
-            raise DataError(f"{config.data_root}: {len(problems)} problems\n" + "\n".join(problems))
+            raise DataError(f"{config.data_root}: {len(problems)} problems in the data, named above")
     return data
 
 
 def _batches(config: TrainingConfig, dataset: InterpolationDataset, ranks: Ranks) -> Batches:
     augmentation = Augmentation(
-        config.crop, config.flip, config.jitter, config.reverse, config.permute_channels
+        crop=config.crop,
+        flip=config.flip,
+        jitter=config.jitter,
+        reverse=config.reverse,
+        permute_channels=config.permute_channels,
     )
     if config.cache == "device":
         if not isinstance(dataset, VideoDataset):
@@ -227,6 +244,8 @@ def _state(
 def _workers(config: TrainingConfig, ranks: Ranks) -> int:
     if config.num_workers is not None:
         return config.num_workers
+    if ranks.device.type == "cpu":
+        return 1  # reads faster than a CPU trains, and more would take cores from it
     here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.count))
     return min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // here))
 

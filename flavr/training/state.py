@@ -77,7 +77,7 @@ class RunState:
             )
         if (extra["ema"] is None) != (self.ema is None):
             raise TrainingError(
-                f"{path} was trained {'with' if extra['ema'] else 'without'} --ema; resume it so"
+                f"{path} was trained {'without' if extra['ema'] is None else 'with'} --ema; resume it so"
             )
         judged = _without_prefix(content["state_dict"])
         self.network.load_state_dict(judged if extra["weights"] is None else extra["weights"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -28,20 +29,33 @@ def cli_errors() -> Iterator[None]:
     """
     try:
         yield
-        sys.stdout.flush()  # here a closed pipe can still be handled; at interpreter exit it cannot
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()  # here a closed pipe can still be handled; at interpreter exit it cannot
     except FlavrRuntimeError as error:
         if os.environ.get("FLAVR_DEBUG", "0") not in {"", "0"}:
             raise
         click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         click.echo("interrupted", err=True)
-        raise SystemExit(130) from None
+        number = error.args[0] if error.args else signal.SIGINT
+        raise SystemExit(128 + number) from None
     except BrokenPipeError:
         # The interpreter flushes stdout once more when it exits: give it somewhere to write.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def interrupt_on_termination() -> None:
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, so that it cleans up its partial files."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), interrupt)
 
 
 def version_option(command: _Command) -> _Command:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flavr_runtime._cli import cli_errors, version_option
+from flavr_runtime._cli import cli_errors, interrupt_on_termination, version_option
 from flavr_runtime.providers import PROVIDER_CHOICES
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class _Options:
     """The command line, parsed."""
 
     input: Path
-    output: Path | None
+    output: str | None
     model: Path | None
     provider: str
     factor: int | None
@@ -87,7 +87,7 @@ class _Job:
     model: ModelInfo
     timing: Timing
     mark_cuts: CutMarker | None
-    output: Path
+    output: str
     sink: FrameSink
 
 
@@ -98,7 +98,6 @@ class _Job:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
     help="Video file (its suffix chooses the container) or folder of images. "
     "[default: INPUT's name with _2x, in the current folder]",
 )
@@ -165,7 +164,7 @@ class _Job:
 @click.option("-y", "--overwrite", is_flag=True, help="Replace an output that exists.")
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 256),
     metavar="N",
     help="CPU threads for the network. [default: one per physical core]",
 )
@@ -186,6 +185,7 @@ def command(**values: object) -> None:
 
 def main() -> None:
     """The entry point of `flavr-run`."""
+    interrupt_on_termination()
     command(prog_name="flavr-run")
 
 
@@ -202,13 +202,13 @@ def _validated(options: _Options, stack: contextlib.ExitStack) -> _Job:
         source.info, model.factor, factor=options.factor, fps=options.fps, slowmo=options.slowmo
     )
     check_size(model, source.info.width, source.info.height)
-    output = options.output or _default_output(options, timing)
+    output = str(_default_output(options, timing)) if options.output is None else options.output
     sink = open_sink(
         output,
         source,
         timing.rate,
         EncodeOptions(codec=options.codec, crf=options.crf, preset=options.preset),
-        audio=options.audio and not options.slowmo,
+        audio=options.audio and timing.stretch == 1,
         overwrite=options.overwrite,
         constant_rate=True if options.fps is not None else None,
         stretch=timing.stretch,
@@ -225,8 +225,12 @@ def _cut_marker(cuts: str) -> CutMarker | None:
 
 
 def _default_output(options: _Options, timing: Timing) -> Path:
-    """The input's name with what is done to it, in the current folder."""
+    """The input's name with what is done to it, in the current folder; MP4 where that cannot be written."""
+    from flavr_runtime.encoders import CONTAINERS
+
     suffix = "" if options.input.is_dir() else options.input.suffix
+    if suffix and suffix.lower() not in CONTAINERS:
+        suffix = ".mp4"
     done = f"{timing.factor}x" if options.fps is None else f"{float(options.fps):g}fps"
     return Path(f"{options.input.absolute().with_suffix('').name}_{done}{'_slow' * options.slowmo}{suffix}")
 

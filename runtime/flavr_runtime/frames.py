@@ -29,7 +29,7 @@ class Frame:
     looks at costs nothing.
     """
 
-    __slots__ = ("_identity", "_picture", "between", "origin", "source", "starts_scene", "time")
+    __slots__ = ("_identity", "_picture", "between", "cut", "origin", "source", "starts_scene", "time")
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class Frame:
         self.origin: Origin = origin
         self.between = between
         self.starts_scene = starts_scene
+        self.cut: tuple[Frame, Frame] | None = None
+        """For a frame made between the two around a cut, those two."""
 
     @property
     def rgb(self) -> Rgb:

@@ -107,10 +107,10 @@ class ImageFolderWriter:
     """
 
     def __init__(self, folder: Path | str, source: MediaSource, *, overwrite: bool = False) -> None:
-        self._folder = Path(folder)
+        self._folder = Path(folder).resolve()  # "." and links have no name that could be given at the end
         parent = self._folder.parent
         if not parent.is_dir():
-            raise OutputError(f"{self._folder}: the folder {parent} does not exist; create it first")
+            raise OutputError(f"{folder}: the folder {parent} does not exist; create it first")
         if self._folder.exists():
             _check_replaceable(self._folder, source.info.path, overwrite)
         if not os.access(parent, os.W_OK):
@@ -169,7 +169,7 @@ class ImageFolderWriter:
                 raise OutputError(
                     f"{self._folder}: the disk is full; free some space and run again"
                 ) from error
-            raise OutputError(f"{self._folder}: cannot write it ({error.strerror})") from error
+            raise OutputError(f"{self._folder}: cannot write it ({error.strerror or error})") from error
 
 
 def read_image(path: Path) -> Rgb:

@@ -15,7 +15,7 @@ import numpy as np
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.providers import select
-from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Session
+from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Session, check_picture
 from flavr_runtime.windows import plan_stages, windows
 
 
@@ -67,7 +67,9 @@ class Interpolator:
     def placement(self) -> str:
         """Which execution providers run how many nodes of the graph, for people."""
         counts = self._session.placement
-        return ", ".join(f"{name}: {count} nodes" for name, count in counts.items())
+        return (
+            ", ".join(f"{name}: {count} nodes" for name, count in counts.items()) or self.execution_provider
+        )
 
     @property
     def notices(self) -> list[str]:
@@ -99,7 +101,8 @@ class Interpolator:
         Lazy: frames are pulled as the result is consumed, and a few are held at a time.
 
         Args:
-            frames: pictures of one size, uint8 [H, W, 3] RGB.
+            frames: pictures of one size, uint8 [H, W, 3] RGB. They are held until their windows are done: a
+                generator must not write the next one into the same buffer.
             factor: any that the model makes, natively or by passing over its own result; by default the
                 model's own.
 
@@ -144,13 +147,13 @@ class Interpolator:
             _, start, end, _ = window
             yield start
             pictures = _Once(self.between, _within_scene(window))
+            cut = start.cut or end.cut or ((start, end) if end.starts_scene else None)
             for step in range(1, stage):
-                share = Fraction(step, stage)
-                time = start.time + (end.time - start.time) * share
-                if start.same_picture(end):
+                time = start.time + (end.time - start.time) * Fraction(step, stage)
+                if cut is not None:
+                    yield at_cut(*cut, time)
+                elif start.same_picture(end):
                     yield start.repeated(time)
-                elif end.starts_scene:
-                    yield at_cut(start, end, share, time)
                 else:
                     make = partial(pictures.one, step * every - 1)
                     yield Frame(make, time, origin="synthesised", between=_source_frames(start, end))
@@ -158,30 +161,38 @@ class Interpolator:
             yield latest
 
 
-def _repeat_nearer(start: Frame, end: Frame, share: Fraction, time: Fraction) -> Frame:
-    # Midway either would do, in the first pass. In a later one `start` may itself be what an earlier pass
-    # repeated, and then the true start lies further back than the end lies ahead.
-    start_is_nearer = share < Fraction(1, 2) or (share == Fraction(1, 2) and start.origin != "repeated")
-    return (start if start_is_nearer else end).repeated(time)
+def _repeat_nearer(start: Frame, end: Frame, time: Fraction) -> Frame:
+    frame = (start if time - start.time <= end.time - time else end).repeated(time)
+    frame.cut, frame.starts_scene = (start, end), False
+    return frame
 
 
-def _fade(start: Frame, end: Frame, share: Fraction, time: Fraction) -> Frame:
+def _fade(start: Frame, end: Frame, time: Fraction) -> Frame:
+    share = float((time - start.time) / (end.time - start.time))
+
     def blend() -> Rgb:
-        return np.asarray(cv2.addWeighted(start.rgb, float(1 - share), end.rgb, float(share), 0), np.uint8)
+        return np.asarray(cv2.addWeighted(start.rgb, 1 - share, end.rgb, share, 0), np.uint8)
 
-    return Frame(blend, time, origin="synthesised")
+    frame = Frame(blend, time, origin="synthesised")
+    frame.cut = start, end
+    return frame
 
 
 CutMode = Literal["repeat", "blend"]
-AtCut = Callable[[Frame, Frame, Fraction, Fraction], Frame]
+AtCut = Callable[[Frame, Frame, Fraction], Frame]
 CUT_MODES: Mapping[CutMode, AtCut] = MappingProxyType({"repeat": _repeat_nearer, "blend": _fade})
-"""What makes the frame at a share of the way, at a time, between the two frames around a cut."""
+"""What makes the frame at a time between the two frames around a cut."""
 
 
 def _within_scene(window: tuple[Frame, Frame, Frame, Frame]) -> tuple[Frame, Frame, Frame, Frame]:
-    """The window with an outer frame across a cut replaced by its inner neighbour, as at a clip's end."""
+    """The window with outer frames across or in a cut replaced by inner ones, as at a clip's end."""
     before, start, end, after = window
-    return start if start.starts_scene else before, start, end, end if after.starts_scene else after
+    return (
+        start if start.starts_scene or before.cut else before,
+        start,
+        end,
+        end if after.starts_scene or after.cut else after,
+    )
 
 
 class _Once:
@@ -211,6 +222,7 @@ def _recognised(frames: Iterable[Frame]) -> Iterator[Frame]:
     """The same frames, of one size, neighbours with equal pictures marked as such."""
     last: Frame | None = None
     for index, frame in enumerate(frames):
+        check_picture(frame.rgb, index)
         if last is None:
             last = frame
         elif frame.rgb.shape != last.rgb.shape:

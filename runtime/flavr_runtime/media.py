@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
-from flavr_runtime.errors import UsageError
+from flavr_runtime.errors import OutputError, UsageError
 from flavr_runtime.frames import FrameSink
 from flavr_runtime.images import ImageFolderReader, ImageFolderWriter
 from flavr_runtime.reader import VideoReader
@@ -40,12 +41,14 @@ def open_sink(
     constant_rate: bool | None = None,
     stretch: Fraction = Fraction(1),
 ) -> FrameSink:
-    """The writer for `path`: without a suffix it is a folder of PNG images, else a video in that container.
+    """The writer for `path`: a folder of PNG images where it has no suffix or ends in a slash, else a video.
 
     The options are those of VideoWriter. Raises OutputError.
     """
+    if str(path) in ("", "-"):
+        raise OutputError(f"{str(path)!r} is no output: give the name of a video file or of a folder")
     target = Path(path)
-    if target.is_dir() or not target.suffix:
+    if target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep)):
         return ImageFolderWriter(target, source, overwrite=overwrite)
     return VideoWriter(
         target,

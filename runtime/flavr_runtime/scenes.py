@@ -99,9 +99,12 @@ def listed_cuts(path: Path) -> CutMarker:
         InputError: the file cannot be read, or a line is none of these.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()  # Windows' Notepad begins files with a mark
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the list of cuts cannot be read ({error})") from error
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(
+            f"{path}: the list of cuts cannot be read ({why}); give auto, off, or a text file"
+        ) from error
     numbers, times = set[int](), list[Fraction]()
     for position, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()

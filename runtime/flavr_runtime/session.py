@@ -172,14 +172,27 @@ def _check_signature(session: onnxruntime.InferenceSession, info: ModelInfo) -> 
             raise ModelError(f"{info.path}: {wrong.name} is {wrong.type} instead of {kind.tensor_type}")
 
 
+def check_picture(picture: object, position: int) -> None:
+    """Refuse what is no picture.
+
+    Raises:
+        InputError: naming the frame by its position.
+    """
+    if not isinstance(picture, np.ndarray):
+        raise InputError(
+            f"frame {position} is a {type(picture).__name__}; a NumPy array uint8 [H, W, 3] is needed"
+        )
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InputError(
+            f"frame {position} is {picture.dtype} {list(picture.shape)}; uint8 [H, W, 3] RGB is needed"
+        )
+
+
 def _check_frames(frames: Sequence[Rgb], info: ModelInfo) -> None:
     if len(frames) != WINDOW:
         raise InputError(f"{len(frames)} frames were given; FLAVR looks at {WINDOW}")
     for position, frame in enumerate(frames):
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-            raise InputError(
-                f"frame {position} is {frame.dtype} {list(frame.shape)}; uint8 [H, W, 3] RGB is needed"
-            )
+        check_picture(frame, position)
         if frame.shape != frames[0].shape:
             raise InputError(
                 f"frame {position} is {frame.shape[1]}x{frame.shape[0]}, "
@@ -217,6 +230,10 @@ def _load(
         # enable_fallback=0: else a provider that fails is replaced by the CPU, with a line on stdout
         return ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime has no error base class short of this
+        if "INVALID_PROTOBUF" in str(error):
+            raise ModelError(
+                f"{path} is not an ONNX file, or is truncated or damaged; write one with flavr-export"
+            ) from error
         raise ModelError(
             f"ONNX Runtime {ort.__version__} cannot load {path}: {_first_line(error)}"
         ) from error
@@ -225,6 +242,8 @@ def _load(
 def _placement(session: onnxruntime.InferenceSession) -> dict[str, int]:
     """Execution provider -> nodes it runs, counted before providers fuse them."""
     counts: Counter[str] = Counter()
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}  # ONNX Runtime 1.23 does not tell
     for subgraph in session.get_provider_graph_assignment_info():
         counts[subgraph.ep_name] += len(subgraph.get_nodes())
     return dict(counts)

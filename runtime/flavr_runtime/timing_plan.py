@@ -61,8 +61,13 @@ def plan_timing(
         faster = info.rate * factor
     elif factor is not None:
         raise UsageError("--factor and --fps exclude each other: give one of them")
+    elif slowmo and fps <= info.rate:
+        raise UsageError(
+            f"--fps {fps} is no more than the source's {info.rate}: there is nothing to slow down; with "
+            "--slowmo, --fps is the rate that is made and then shown at the source's"
+        )
     else:
-        factor, faster = _grid_for(fps / info.rate, native), fps
+        factor, faster = _grid_for(fps, info.rate, native), fps
     stretch = faster / info.rate if slowmo else Fraction(1)
     # At a variable rate even a whole multiple has to be picked: the result is asked to be constant.
     resampled = fps is not None and (faster != info.rate * factor or not info.constant_rate)
@@ -95,16 +100,18 @@ def _with_end(frames: Iterator[Frame]) -> Iterator[Frame | None]:
     yield None
 
 
-def _grid_for(ratio: Fraction, native: int) -> int:
+def _grid_for(fps: Fraction, source: Fraction, native: int) -> int:
     """The smallest factor the model makes whose grid has every instant, or is fine enough."""
+    ratio = fps / source
     makeable = [factor for factor in range(1, LARGEST_FACTOR + 1) if _makes(factor, native)]
     fine = next((factor for factor in makeable if factor >= _STEPS_PER_FRAME * ratio), None)
     exact = next((factor for factor in makeable if (factor / ratio).denominator == 1), None)
     found = [factor for factor in (fine, exact) if factor is not None]
     if not found:
+        highest = float(makeable[-1] * source / _STEPS_PER_FRAME)
         raise UsageError(
-            f"{float(ratio):g} times the source's rate is too much: at most {LARGEST_FACTOR} frames can be "
-            "made of one"
+            f"--fps {fps} is too much for a source of {float(source):g}: this model makes any rate up to "
+            f"{highest:g}"
         )
     return min(found)
 

@@ -100,7 +100,7 @@ def test_every_option_reaches_the_file_and_the_summary(folder: Path, run: Run) -
     out = " ".join(ended.out.split())
     assert "graph conv3d, fp32, opset 17" in out
     assert "in and out float, 33x50, batch 1" in out
-    assert "dB at 33x50" in out
+    assert "dB at 64x88, 51x77, 33x50" in out
     assert "checked for ONNX Runtime CPU, MIGraphX" in out
 
 

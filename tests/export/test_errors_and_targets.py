@@ -61,7 +61,7 @@ def refusal(kind: type[Exception], folder: Path, *args: Any, **options: Any) -> 
 def test_an_old_opset_is_refused_with_the_reason(opset: int, checkpoint: Path, tmp_path: Path) -> None:
     spec = ExportSpec(opset=opset)
     assert refusal(UnsupportedError, tmp_path, checkpoint, tmp_path / "m.onnx", spec) == (
-        f"opset {opset} cannot be written: before 13, Pad, Slice, Clip and Unsqueeze have other signatures; "
+        f"opset {opset} cannot be written: before 13, Unsqueeze and other operators have other signatures; "
         f"use --opset 13 to {newest_opset()} (default 18)"
     )
 
@@ -343,7 +343,7 @@ def test_a_file_that_breaks_its_promise_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_models(monkeypatch, change)
-    assert refusal(UnsupportedError, tmp_path, checkpoint, tmp_path / "m.onnx") == message
+    assert refusal(ExportError, tmp_path, checkpoint, tmp_path / "m.onnx") == message
 
 
 # ---------------------------------------------------------------- what providers take
@@ -362,6 +362,7 @@ def test_coreml_names_the_5d_nodes_and_every_option_to_change(checkpoint: Path, 
     )
     assert entries(message, "CoreML (ML Program)") == [
         "Cast input/frame0/cast and 3 more: takes no uint8 tensors (use --io float)",
+        "Shape input/shape: sizes must be known when the model is loaded (fix the shape with --size HxW)",
         "Pad input/pad/t0 and 4 more: no Pad there (use --padding slices)",
         "Conv encoder.stem.0 and 34 more: no convolution over 5-D tensors (use --graph conv2d)",
         "ConvTranspose decoder.1.upconv.0 and 2 more: no convolution over 5-D tensors (use --graph conv2d)",
@@ -481,3 +482,23 @@ def test_one_name_never_means_two_things() -> None:
         g.op("Relu", ["y"], "relu")
     with pytest.raises(ValueError, match="no node makes nothing"):
         g.rename_output("nothing", "mid1")
+
+
+def test_every_provider_that_refuses_is_named_at_once(checkpoint: Path, tmp_path: Path) -> None:
+    spec = ExportSpec(io="float")
+    message = refusal(
+        UnsupportedError, tmp_path, checkpoint, tmp_path / "m.onnx", spec, targets=["rocm", "webnn"]
+    )
+    assert "ROCm (MIGraphX) cannot run this graph: Pad" in message
+    assert "; WebNN (onnxruntime-web) cannot run this graph: Shape input/shape" in message
+
+
+def test_a_fixed_shape_too_large_to_run_is_verified_by_its_twin(checkpoint: Path, tmp_path: Path) -> None:
+    exported = export(checkpoint, tmp_path / "m.onnx", ExportSpec(size=(2160, 3840)))
+    assert exported.parity.sizes == ((64, 88), (51, 77))
+    assert exported.path.is_file()
+
+
+def test_a_size_that_is_a_typing_error_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"^size 1000000x720: height and width can be 16384 at most$"):
+        ExportSpec(size=(1_000_000, 720))

@@ -382,6 +382,11 @@ def test_the_metadata_tells_what_the_file_is(
         "flavr.factor": "8",
         "flavr.arch": "unet_34",
         "flavr.width": "4",
+        "flavr.join": config.join,
+        "flavr.upmode": config.upmode,
+        "flavr.batchnorm": str(config.batchnorm).lower(),
+        "flavr.padding": spec.padding,
+        "flavr.producer_version": flavr.__version__,
         "flavr.precision": "fp32",
         "flavr.checkpoint_sha256": load_checkpoint(tiny_checkpoint(config)).sha256,
     }

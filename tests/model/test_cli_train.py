@@ -94,6 +94,19 @@ def test_bad_input_is_one_line_with_its_exit_code(
     assert "Traceback" not in printed
 
 
+def test_check_data_names_every_broken_image_before_the_first_step(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("0001/im3.png", "0004/im4.png"):
+        (tmp_path / "datasets/sequences/00001" / name).write_bytes(b"no image")
+    assert run(f"--data_root datasets --num_gpu 0 --batch_size 2 --check-data {TINY}") == 1
+    first, second, error = capsys.readouterr().err.splitlines()
+    assert "0001/im3.png" in first
+    assert "0004/im4.png" in second
+    assert error == "error: datasets: 2 problems in the data, named above"
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_the_time_limit_and_an_interrupt_say_how_to_go_on(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,5 +105,5 @@ def test_an_unknown_or_malformed_term_is_refused_naming_the_known_ones(text: str
 @pytest.mark.parametrize(("name", "side"), [("SSIM", 8), ("MS-SSIM", 160)])
 def test_pictures_too_small_for_a_term_are_named(name: str, side: int) -> None:
     prediction, target = _pictures(side)
-    with pytest.raises(ValueError, match=f"these are {side}x{side}"):
+    with pytest.raises(UsageError, match=f"these are {side}x{side}"):
         parse_loss(name)(prediction, target)

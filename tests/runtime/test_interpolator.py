@@ -140,6 +140,12 @@ def test_a_picture_of_another_size_is_named_by_its_index(average_2x: Interpolato
         list(average_2x.stream(frames))
 
 
+@pytest.mark.parametrize("bad", [None, [[1, 2, 3]], np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_what_is_no_picture_is_named(bad: object, average_2x: Interpolator) -> None:
+    with pytest.raises(InputError, match=r"^frame 1 is .*uint8 \[H, W, 3\]"):
+        list(average_2x.stream([flat(1), bad]))  # type: ignore[list-item]
+
+
 def test_memory_does_not_grow_with_the_length_of_the_stream(average_2x: Interpolator) -> None:
     alive, most = 0, 0
 

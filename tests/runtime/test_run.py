@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -303,6 +304,55 @@ def test_an_existing_output_is_kept_unless_told_otherwise(
     assert output.read_bytes() == b"precious"
     run_well(clip_plain, "-o", output, "--model", average, "--overwrite")
     assert len(decoded(output)) == 23
+
+
+def test_a_terminated_run_leaves_no_half_written_file(clip_with_audio: Path, tmp_path: Path) -> None:
+    arguments = [clip_with_audio, "-o", tmp_path / "out.mp4", "--factor", "64", "--provider", "cpu"]
+    code = "import sys; from flavr_runtime.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE)
+    try:
+        for _ in range(600):
+            if list(tmp_path.iterdir()):
+                break
+            time.sleep(0.05)
+        assert list(tmp_path.iterdir()), "it never began to write"
+        process.terminate()
+        _, printed = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    assert b"interrupted" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "folder"), [(".", "empty"), ("frames.v1/", ""), ("link", "")])
+def test_any_name_of_a_folder_will_do(
+    name: str, folder: str, average: Path, clip_plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / folder)
+    run_well(clip_plain, "-o", name, "--model", average)
+    written = {".": "empty", "frames.v1/": "frames.v1", "link": "real"}[name]
+    assert len(list((tmp_path / written).iterdir())) == 23
+
+
+def test_an_input_that_cannot_be_written_again_becomes_mp4(
+    average: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = render_clip(tmp_path / "old.avi", codec="mpeg4")
+    monkeypatch.chdir(tmp_path)
+    run_well(clip, "--model", average)
+    assert len(decoded(tmp_path / "old_2x.mp4")) == 23
+
+
+def test_sound_is_kept_where_slow_motion_slows_nothing(
+    average: Path, clip_with_audio: Path, tmp_path: Path
+) -> None:
+    run_well(clip_with_audio, "-o", tmp_path / "out.mp4", "--model", average, "--factor", 1, "--slowmo")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

@@ -106,6 +106,18 @@ def test_the_nearer_frame_is_repeated_at_a_cut_in_the_middle_gap(tmp_path: Path)
     assert [frame.origin for frame in at_4x[5:8]] == ["repeated"] * 3
 
 
+@pytest.mark.parametrize("factor", [4, 8])
+def test_a_fade_is_even_and_stays_between_its_two_frames(factor: int, tmp_path: Path) -> None:
+    model = Interpolator(write_blend_model(tmp_path / "m.onnx", [(1, 0, 0, 0)]), provider="cpu")
+    frames = [flat(v, n, cut=n == 2) for n, v in enumerate((8, 8 + 8, 216, 200))]
+    cut_free = [flat(v, n) for n, v in enumerate((8, 16))]
+    found = values(model.expand(frames, factor, cut_mode="blend"))
+    step = 200 // factor
+    assert found[factor : 2 * factor + 1] == [16 + step * n for n in range(factor + 1)]
+    # The scene before is what it is without the one behind the cut.
+    assert found[: factor + 1] == values(model.expand(cut_free, factor))
+
+
 def test_a_cut_can_be_faded_instead(tmp_path: Path) -> None:
     black = write_blend_model(tmp_path / "black.onnx", [(0, 0, 0, 0)])
     frames = [flat(20, 0), flat(200, 1, cut=True)]
@@ -149,6 +161,6 @@ def test_flavr_run_never_morphs_one_scene_into_the_next(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames[13], frames[12])
     frames, _ = run("--cuts", "off")
     assert np.abs(frames[13].astype(int) - frames[12]).mean() > 10
-    (tmp_path / "cuts.txt").write_text("5\n")
+    (tmp_path / "cuts.txt").write_bytes(b"\xef\xbb\xbf5\r\n")
     frames, _ = run("--cuts", str(tmp_path / "cuts.txt"))
     np.testing.assert_array_equal(frames[9], frames[8])

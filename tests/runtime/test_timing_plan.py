@@ -59,10 +59,17 @@ def test_slow_motion_keeps_the_rate_and_stretches_time() -> None:
     assert times == [Fraction(n, 30) for n in range(26)]
 
 
+def test_slow_motion_to_a_rate_that_is_not_higher_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"^--fps 10 is no more than the source's 25: there is nothing to slow"
+    ):
+        plan_timing(info(25), 2, factor=None, fps=Fraction(10), slowmo=True)
+
+
 def test_conflicting_and_excessive_wishes_are_refused() -> None:
     with pytest.raises(UsageError, match=r"^--factor and --fps exclude each other: give one of them$"):
         plan_timing(info(25), 2, factor=2, fps=Fraction(50), slowmo=False)
-    with pytest.raises(UsageError, match=r"^200 times the source's rate is too much: at most 64 frames"):
+    with pytest.raises(UsageError, match=r"^--fps 1000 is too much for a source of 5: .* up to 160$"):
         plan_timing(info(5), 2, factor=None, fps=Fraction(1000), slowmo=False)
 
 
