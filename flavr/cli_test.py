@@ -208,6 +208,7 @@ def _torch_subject(options: _Options) -> _Subject:
     if options.num_gpu and not found:
         raise TrainingError("--num-gpu 1: PyTorch finds no GPU here; --num-gpu 0 tests on the CPU")
     device = torch.device("cuda" if found and options.num_gpu != 0 else "cpu")
+    torch.backends.cudnn.benchmark = True  # the warm-up pays for it, once per size of picture
     network = load_checkpoint(options.load_from).network().to(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     predictor = TorchPredictor(network, device, options.precision)

@@ -107,6 +107,9 @@ _IO_KINDS: Mapping[str, _IoKind] = {
 }
 
 
+_FORMATS = ("1",)  # versions of what the files promise
+
+
 @dataclass(frozen=True, slots=True)
 class OnnxProvider:
     """A row of the table of ONNX Runtime's execution providers."""
@@ -160,9 +163,10 @@ class OnnxPredictor:
 
     def _read_metadata(self, metadata: Mapping[str, str]) -> None:
         io, factor, size = (metadata.get(f"flavr.{name}", "") for name in ("io", "factor", "size"))
-        if io not in _IO_KINDS or not factor.isdecimal():
+        if io not in _IO_KINDS or not factor.isdecimal() or metadata.get("flavr.format") not in _FORMATS:
             raise CheckpointError(
-                f"{self._path} is no file of flavr-export's: it says nothing of flavr.io and factor"
+                f"{self._path} is no file that this version of flavr understands (by its flavr.* metadata); "
+                "write one with flavr-export --ckpt model.pth"
             )
         self._io = _IO_KINDS[io]
         self.quantised = io == "uint8"

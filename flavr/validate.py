@@ -126,7 +126,7 @@ def evenly(count: int, at_most: int | None) -> list[int]:
 
 def as_frames(inputs: Tensor, device: torch.device) -> Tensor:
     """uint8 [B, 4, 3, H, W] to what networks take: float [B, 3, 4, H, W] in [0, 1]."""
-    return inputs.to(device).transpose(1, 2).float().div_(255)
+    return inputs.to(device).transpose(1, 2).contiguous().float().div_(255)
 
 
 def _score(tally: Tally, prediction: Tensor, targets: Tensor, loss: Loss | None) -> None:

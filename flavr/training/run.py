@@ -106,6 +106,8 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             f"hardware    {ranks.count} x {_device_name(ranks.device)}, {config.precision}{layout}",
             f"writes to   {config.folder}",
         )
+        if config.precision != "fp32" and _emulates(ranks.device):
+            report.say(f"note: this CPU computes {config.precision} in software, 15 times slower than fp32")
         if ranks.first:
             make_folder(config.folder, config.checkpoint, config.best)
         facts = {
@@ -255,6 +257,11 @@ def _channels_last(config: TrainingConfig, device: torch.device) -> bool:
         return config.channels_last
     # Tensor cores want half-precision channels innermost; for the CPU see benchmarks/training_step.py.
     return device.type == "cuda" and config.precision != "fp32"
+
+
+def _emulates(device: torch.device) -> bool:
+    """Whether half precision is slow for sure: there is none below AVX-512 on x86."""
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2")
 
 
 def _device_name(device: torch.device) -> str:

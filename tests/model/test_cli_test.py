@@ -169,6 +169,22 @@ def test_bad_files_and_absent_providers_are_one_line(
         assert message in line
 
 
+@pytest.mark.parametrize("change", [{}, {"flavr.format": "99"}], ids=["another model", "a newer format"])
+def test_a_file_that_is_not_understood_is_refused(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str]
+) -> None:
+    import onnx
+
+    export(checkpoint, tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    kept = {entry.key: entry.value for entry in model.metadata_props} if change else {}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, kept | change)
+    onnx.save(model, tmp_path / "other.onnx")
+    assert run("--load-from", tmp_path / "other.onnx") == 1
+    assert "is no file that this version of flavr understands" in capsys.readouterr().err
+
+
 def test_a_provider_that_does_not_take_the_graph_is_refused(
     run: Run,
     checkpoint: Path,

@@ -176,9 +176,9 @@ def test_a_changed_batch_size_starts_the_epoch_again(
 
 def test_two_processes_make_the_steps_of_one(new_config: NewConfig) -> None:
     """Real processes, joined by gloo, on the same batches of two."""
-    alone, together = new_config("alone"), new_config("together", num_procs=2)
+    alone, together = new_config("alone", max_epoch=1), new_config("together", max_epoch=1, num_procs=2)
     train(alone)
-    assert train(together).epoch == 2
+    assert train(together).epoch == 1
     one, two = _content(alone), _content(together)
     for key, tensor in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][key], tensor, atol=2e-6, rtol=1e-4)
