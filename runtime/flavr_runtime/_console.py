@@ -1,0 +1,77 @@
+"""What `flavr-run` says on the terminal: the plan, a progress bar, the result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from flavr_runtime._job import Job
+    from flavr_runtime.interpolator import Interpolator
+    from flavr_runtime.pipeline import Progress
+
+
+def print_plan(job: Job, interpolator: Interpolator) -> None:
+    """What goes in, what it runs on, and what the user should know."""
+    info = job.source.info
+    kind = "" if info.constant_rate else " on average, variable rate kept"
+    click.echo(
+        f"{info.path}: {info.width}x{info.height}, {rate_text(info.rate)} fps{kind}, "
+        f"{info.frame_count} frames, {info.description}",
+        err=True,
+    )
+    click.echo(f"model: {interpolator.model}", err=True)
+    click.echo(f"provider: {interpolator.provider} ({interpolator.placement})", err=True)
+    for notice in [*job.notices, *interpolator.notices]:
+        click.echo(f"note: {notice}", err=True)
+
+
+def print_result(job: Job, result: Progress) -> None:
+    """What came out, and how fast."""
+    speed = result.written / result.seconds if result.seconds else 0.0
+    repeated = f", {result.repeated} repeated where nothing moves or a scene ends" if result.repeated else ""
+    click.echo(
+        f"{job.output}: {rate_text(job.timing.rate)} fps, {result.written} frames "
+        f"({result.passed} from the source, {result.synthesised} new{repeated}; {result.cuts} cuts) "
+        f"in {result.seconds:.1f} s, {speed:.1f} frames/s",
+        err=True,
+    )
+
+
+@contextlib.contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar with rate and time left on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda _progress: None
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]:.1f} frames/s"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("", total=None, speed=0.0)
+
+        def update(progress: Progress) -> None:
+            speed = progress.written / progress.seconds if progress.seconds else 0.0
+            bar.update(
+                task, completed=progress.written, total=max(progress.total, progress.written), speed=speed
+            )
+
+        yield update
+
+
+def rate_text(rate: Fraction) -> str:
+    """25, or 23.976 (24000/1001)."""
+    return str(rate) if rate.denominator == 1 else f"{float(rate):.3f} ({rate})"

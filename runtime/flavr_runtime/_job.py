@@ -1,0 +1,87 @@
+"""A run of `flavr-run`, checked and ready: nothing slow has happened yet."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from flavr_runtime._run_options import RunOptions
+from flavr_runtime.encoders import CONTAINERS, EncodeOptions
+from flavr_runtime.frames import FrameSink
+from flavr_runtime.media import open_sink, open_source
+from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
+from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, check_size, read_model_info
+from flavr_runtime.timing_plan import Timing, plan_timing
+from flavr_runtime.traits import MediaSource
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Input, model, timing and output, checked against each other."""
+
+    source: MediaSource
+    model: ModelInfo
+    timing: Timing
+    mark_cuts: CutMarker | None
+    output: str
+    sink: FrameSink
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know before it starts, one sentence each."""
+        silent = self.timing.stretch != 1 and bool(self.source.traits.audio)
+        return [
+            *(["the sound is left out of slow motion"] if silent else []),
+            *self.source.notices,
+            *self.sink.notices,
+        ]
+
+
+def prepare(input_path: Path, output: str | None, options: RunOptions, stack: contextlib.ExitStack) -> Job:
+    """Check everything.
+
+    Raises:
+        FlavrRuntimeError: whatever is wrong with the options or the files, one line.
+    """
+    timing_options, encoding = options.timing, options.encoding
+    source = stack.enter_context(
+        open_source(input_path, options.source.framerate, drop_alpha=options.source.drop_alpha)
+    )
+    model = read_model_info(options.engine.model or DEFAULT_MODEL)
+    timing = plan_timing(
+        source.info,
+        model.factor,
+        factor=timing_options.factor,
+        fps=timing_options.fps,
+        slowmo=timing_options.slowmo,
+    )
+    check_size(model, source.info.width, source.info.height)
+    output = str(_default_output(input_path, options, timing)) if output is None else output
+    sink = open_sink(
+        output,
+        source,
+        timing.rate,
+        EncodeOptions(codec=encoding.codec, crf=encoding.crf, preset=encoding.preset),
+        audio=encoding.audio and timing.stretch == 1,
+        overwrite=encoding.overwrite,
+        constant_rate=True if timing_options.fps is not None else None,
+        stretch=timing.stretch,
+    )
+    return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, sink)
+
+
+def _cut_marker(cuts: str) -> CutMarker | None:
+    if cuts in ("auto", "off"):
+        return detected_cuts if cuts == "auto" else None
+    return listed_cuts(Path(cuts))
+
+
+def _default_output(input_path: Path, options: RunOptions, timing: Timing) -> Path:
+    """The input's name with what is done to it, in the current folder; MP4 where that cannot be written."""
+    suffix = "" if input_path.is_dir() else input_path.suffix
+    if suffix and suffix.lower() not in CONTAINERS:
+        suffix = ".mp4"
+    fps = options.timing.fps
+    done = (f"{timing.factor}x" if fps is None else f"{float(fps):g}fps") + "_slow" * options.timing.slowmo
+    return Path(f"{input_path.absolute().with_suffix('').name}_{done}{suffix}")

@@ -1,0 +1,153 @@
+"""What `flavr-run` can be told: one dataclass per subject, in the order of --help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from flavr_runtime._option_groups import option
+from flavr_runtime.providers import PROVIDER_CHOICES
+
+# What people type for the NTSC rates, which are exactly 1000/1001 of a whole number.
+_NTSC = {"23.976": 24, "23.98": 24, "29.97": 30, "47.952": 48, "47.95": 48, "59.94": 60, "119.88": 120}
+
+
+class _Rate(click.ParamType[Fraction]):
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        if str(value) in _NTSC:
+            return Fraction(_NTSC[str(value)] * 1000, 1001)
+        try:
+            rate = Fraction(str(value))
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if rate <= 0:
+            self.fail(f"{value!r} is not a rate; write 25, 23.976 or 24000/1001", param, ctx)
+        return rate
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which network, on what."""
+
+    model: Path | None = option(
+        "--model",
+        type=click.Path(path_type=Path),
+        metavar="M.onnx",
+        help="A file written by flavr-export. [default: the small 2x network that ships with flavr]",
+    )
+    provider: str = option(
+        "--provider",
+        type=click.Choice(PROVIDER_CHOICES),
+        default="auto",
+        show_default=True,
+        help="What to run on; auto takes the fastest that works here. See flavr-providers.",
+    )
+    threads: int | None = option(
+        "--threads",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="CPU threads for the network. [default: one per physical core]",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TimingOptions:
+    """How many frames, and when."""
+
+    factor: int | None = option(
+        "--factor",
+        type=int,
+        metavar="N",
+        help="Multiply the frames by this, in several passes where the model's own factor is smaller. "
+        "[default: the model's own factor]",
+    )
+    fps: Fraction | None = option(
+        "--fps",
+        type=_Rate(),
+        metavar="R",
+        help="Frames per second of the result instead of --factor: 60, 59.94 or 60000/1001. Each is the "
+        "nearest to its instant of what the model makes; only those are computed.",
+    )
+    slowmo: bool = option(
+        "--slowmo", is_flag=True, help="Keep the rate and let the result last longer, without sound."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SceneOptions:
+    """Where nothing may be interpolated."""
+
+    cuts: str = option(
+        "--cuts",
+        default="auto",
+        show_default=True,
+        metavar="auto|off|FILE",
+        help="Where scenes begin: found, nowhere, or listed in FILE, a frame number (from 0) or time a line.",
+    )
+    cut_mode: Literal["repeat", "blend"] = option(
+        "--cut-mode",
+        type=click.Choice(["repeat", "blend"]),
+        default="repeat",
+        show_default=True,
+        help="What is shown between the two frames around a cut: the nearer one, or a fade.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How the input is read."""
+
+    framerate: Fraction = option(
+        "--framerate",
+        type=_Rate(),
+        default="25",
+        show_default=True,
+        help="Frames per second of a folder of images.",
+    )
+    drop_alpha: bool = option(
+        "--drop-alpha", is_flag=True, help="Go on with an input that has transparency, without it."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingOptions:
+    """How the result is written."""
+
+    codec: str | None = option(
+        "--codec",
+        metavar="NAME",
+        help="Video codec: h264, h265, av1, vp9, ffv1. [default: the container's usual one]",
+    )
+    crf: int | None = option(
+        "--crf", type=int, help="Quality: lower is better and larger. [default: visually lossless]"
+    )
+    preset: str | None = option("--preset", metavar="NAME", help="The encoder's speed preset.")
+    audio: bool = option(
+        "--audio/--no-audio", default=True, show_default=True, help="Copy the sound, without re-encoding."
+    )
+    overwrite: bool = option("-y", "--overwrite", is_flag=True, help="Replace an output that exists.")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """What is told of the run."""
+
+    quiet: bool = option("-q", "--quiet", is_flag=True, help="Print errors only.")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The command line of `flavr-run` but for its input and output, parsed."""
+
+    engine: EngineOptions
+    timing: TimingOptions
+    scenes: SceneOptions
+    source: SourceOptions
+    encoding: EncodingOptions
+    report: ReportOptions
