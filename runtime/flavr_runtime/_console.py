@@ -21,7 +21,7 @@ def print_plan(job: Job, interpolator: Interpolator) -> None:
     kind = "" if info.constant_rate else " on average, variable rate kept"
     click.echo(
         f"{info.path}: {info.width}x{info.height}, {rate_text(info.rate)} fps{kind}, "
-        f"{info.frame_count} frames, {info.description}",
+        f"{f'{info.frame_count} frames, ' if info.frame_count is not None else ''}{info.description}",
         err=True,
     )
     click.echo(f"model: {interpolator.model}", err=True)
@@ -65,9 +65,8 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
         def update(progress: Progress) -> None:
             speed = progress.written / progress.seconds if progress.seconds else 0.0
-            bar.update(
-                task, completed=progress.written, total=max(progress.total, progress.written), speed=speed
-            )
+            total = None if progress.total is None else max(progress.total, progress.written)
+            bar.update(task, completed=progress.written, total=total, speed=speed)
 
         yield update
 

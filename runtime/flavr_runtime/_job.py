@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from flavr_runtime._run_options import RunOptions
 from flavr_runtime.encoders import CONTAINERS, EncodeOptions
+from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
-from flavr_runtime.media import open_sink, open_source
+from flavr_runtime.media import ReadOptions, open_sink, open_source
+from flavr_runtime.pipes import STDIN
 from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
 from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, check_size, read_model_info
 from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource
+
+_IMAGE_RATE = Fraction(25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,9 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         FlavrRuntimeError: whatever is wrong with the options or the files, one line.
     """
     timing_options, encoding = options.timing, options.encoding
-    source = stack.enter_context(
-        open_source(input_path, options.source.framerate, drop_alpha=options.source.drop_alpha)
-    )
+    if output is None and str(input_path) == STDIN:
+        raise UsageError("what comes from a pipe has no name to give the result: name it with -o")
+    source = stack.enter_context(open_source(input_path, _read_options(input_path, options)))
     model = read_model_info(options.engine.model or DEFAULT_MODEL)
     timing = plan_timing(
         source.info,
@@ -62,13 +67,33 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         output,
         source,
         timing.rate,
-        EncodeOptions(codec=encoding.codec, crf=encoding.crf, preset=encoding.preset),
+        EncodeOptions(
+            codec=encoding.codec,
+            crf=encoding.crf,
+            preset=encoding.preset,
+            pixel_format=encoding.pixel_format,
+        ),
+        container=encoding.output_format,
         audio=encoding.audio and timing.stretch == 1,
         overwrite=encoding.overwrite,
         constant_rate=True if timing_options.fps is not None else None,
         stretch=timing.stretch,
     )
     return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, sink)
+
+
+def _read_options(input_path: Path, options: RunOptions) -> ReadOptions:
+    source = options.source
+    pixel_format = source.input_pixel_format
+    if pixel_format is None and source.input_format == "rawvideo":
+        pixel_format = options.encoding.pixel_format
+    return ReadOptions(
+        format=source.input_format,
+        size=source.video_size,
+        pixel_format=pixel_format,
+        rate=source.framerate or (_IMAGE_RATE if input_path.is_dir() else None),
+        drop_alpha=source.drop_alpha,
+    )
 
 
 def _cut_marker(cuts: str) -> CutMarker | None:

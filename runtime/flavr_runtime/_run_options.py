@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,18 @@ class _Rate(click.ParamType[Fraction]):
         if rate <= 0:
             self.fail(f"{value!r} is not a rate; write 25, 23.976 or 24000/1001", param, ctx)
         return rate
+
+
+class _Size(click.ParamType[tuple[int, int]]):
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size; write WIDTHxHEIGHT, such as 1920x1080", param, ctx)
+        return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +116,25 @@ class SceneOptions:
 class SourceOptions:
     """How the input is read."""
 
-    framerate: Fraction = option(
+    framerate: Fraction | None = option(
         "--framerate",
         type=_Rate(),
-        default="25",
-        show_default=True,
-        help="Frames per second of a folder of images.",
+        metavar="R",
+        help="Frames per second of images and of rawvideo; of y4m, instead of what it says. "
+        "[default for images: 25]",
+    )
+    input_format: Literal["y4m", "rawvideo"] | None = option(
+        "--input-format",
+        type=click.Choice(["y4m", "rawvideo"]),
+        help="What is read from a pipe, or from a file without a header. [default for -: y4m]",
+    )
+    video_size: tuple[int, int] | None = option(
+        "--video-size", type=_Size(), metavar="WxH", help="Picture size of rawvideo input."
+    )
+    input_pixel_format: str | None = option(
+        "--input-pixel-format",
+        metavar="NAME",
+        help="Pixel format of rawvideo input, by FFmpeg's name. [default: that of --pixel-format]",
     )
     drop_alpha: bool = option(
         "--drop-alpha", is_flag=True, help="Go on with an input that has transparency, without it."
@@ -123,6 +149,18 @@ class EncodingOptions:
         "--codec",
         metavar="NAME",
         help="Video codec: h264, h265, av1, vp9, ffv1. [default: the container's usual one]",
+    )
+    output_format: str | None = option(
+        "--output-format",
+        metavar="NAME",
+        help="Instead of what OUTPUT's suffix says: y4m, rawvideo, matroska, webm, mp4, mov. "
+        "[default for -: y4m]",
+    )
+    pixel_format: str | None = option(
+        "--pixel-format",
+        metavar="NAME",
+        help="Pixel format of the result, by FFmpeg's name. [default: the source's own, or the nearest that "
+        "the codec takes]",
     )
     crf: int | None = option(
         "--crf", type=int, help="Quality: lower is better and larger. [default: visually lossless]"

@@ -25,6 +25,7 @@ Examples:
   flavr-run clip.mp4 -o smooth.mp4 --model model.onnx --crf 20
   flavr-run frames/ -o smooth.mp4 --framerate 24     a folder of images, as 48 fps video
   flavr-run clip.mp4 -o frames/                      the result as a folder of PNG images
+  ffmpeg -i in.mp4 -f yuv4mpegpipe - | flavr-run - -o - | ffmpeg -i - out.mp4
 """
 
 
@@ -35,14 +36,14 @@ Examples:
 @click.option(
     "-o",
     "--output",
-    help="Video file (its suffix chooses the container) or folder of images. "
+    help="Video file (its suffix chooses the container), folder of images, or - for standard output. "
     "[default: INPUT's name with _2x, in the current folder]",
 )
 @add_options(RunOptions)
 @version_option
 @cli_errors()
 def command(input: Path, output: str | None, **values: object) -> None:  # noqa: A002 - its name in --help
-    """Interpolate a video, or a folder of images: n frames become (n - 1) * factor + 1.
+    """Interpolate a video, images, or a pipe (-): n frames become (n - 1) * factor + 1.
 
     Source frames are passed on in their own pixel format; new ones get the same colours, and the sound is
     copied.

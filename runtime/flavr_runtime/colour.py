@@ -24,7 +24,10 @@ from numpy.typing import NDArray
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Rgb
 
-__all__ = ["ColourSpec", "convert", "from_rgb", "has_alpha", "is_opaque", "to_rgb", "writable_formats"]
+__all__ = [
+    "ColourSpec", "convert", "from_rgb", "has_alpha", "is_opaque", "plane_of", "planes_of", "to_rgb",
+    "writable_formats",
+]  # fmt: skip
 
 Plane = NDArray[Any]
 """One plane of a frame, uint8 or uint16 [h, w], a view of the frame's memory."""
@@ -42,6 +45,16 @@ _WEIGHTS = {name: (kr, kb) for name, kr, kb in _LUMA_WEIGHTS.values()}
 # Matrices that are no plain 3x3 of R'G'B' at 8 bits: read as BT.709 their colours would be wrong.
 _REFUSED_MATRICES = {8: "YCgCo", 10: "BT.2020 constant luminance", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re"}
 _UNSPECIFIED = 2
+# FFmpeg's names of the tags that video has, by their numbers in H.273.
+_MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+_PRIMARIES_NAMES = {
+    1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 11: "smpte431",
+    12: "smpte432",
+}  # fmt: skip
+_TRANSFER_NAMES = {
+    1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "iec61966-2-1",
+    14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67",
+}  # fmt: skip
 _MPEG_RANGE, _JPEG_RANGE = 1, 2
 
 # The place of R, G and B in each pixel of the packed formats.
@@ -117,6 +130,15 @@ class ColourSpec:
         target.color_range = self.tag_range
         target.color_primaries = self.primaries
         target.color_trc = self.transfer
+
+    def ffmpeg_options(self) -> str:
+        """The tags as options of the ffmpeg program; empty where there are none."""
+        given = (
+            ("-colorspace", _MATRIX_NAMES.get(self.tag_matrix)),
+            ("-color_primaries", _PRIMARIES_NAMES.get(self.primaries)),
+            ("-color_trc", _TRANSFER_NAMES.get(self.transfer)),
+        )
+        return " ".join(f"{option} {name}" for option, name in given if name is not None)
 
     def __str__(self) -> str:
         return f"{self.matrix} {'full' if self.full_range else 'limited'} range"
@@ -269,6 +291,13 @@ def plane_of(frame: av.VideoFrame, index: int) -> Plane:
     width = plane.width * (2 if name == "nv12" and index == 1 else 1)
     rows: Plane = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
     return rows[:, :width]
+
+
+def planes_of(frame: av.VideoFrame) -> list[Plane]:
+    """Views of all samples of a format that `writable_formats` knows, in the order of raw video."""
+    if frame.format.name in _PACKED:
+        return [_packed_pixels(frame)]
+    return [plane_of(frame, index) for index in range(len(frame.planes))]
 
 
 def _packed_pixels(frame: av.VideoFrame) -> Plane:

@@ -10,10 +10,14 @@ from pathlib import Path
 import av
 import av.error
 
+from flavr_runtime._destination import STDOUT
 from flavr_runtime.colour import has_alpha, writable_formats
 from flavr_runtime.errors import OutputError, UsageError
 
-__all__ = ["CONTAINERS", "ENCODERS", "Container", "EncodeOptions", "Encoder", "container_for", "encoder_for"]
+__all__ = [
+    "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "Container", "EncodeOptions", "Encoder",
+    "choose_pixel_format", "container_for", "encoder_for",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Container:
     codecs: tuple[str, ...]  # keys of ENCODERS, the default first
     audio: frozenset[str] | None
     pcm: bool = False  # whether uncompressed audio of any kind is at home in it
+    streams: bool = False  # whether it can be written to a pipe, where nothing written can be changed
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -112,21 +117,41 @@ CONTAINERS = {
         pcm=True,
         options=_ISO,
     ),
-    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "ffv1"), None, pcm=True),
-    ".webm": Container("webm", ("vp9", "av1"), frozenset({"opus", "vorbis"})),
+    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "ffv1"), None, pcm=True, streams=True),
+    ".webm": Container("webm", ("vp9", "av1"), frozenset({"opus", "vorbis"}), streams=True),
 }
 
 
-def container_for(path: Path) -> Container:
-    """The container that a file's suffix asks for. Raises OutputError."""
-    container = CONTAINERS.get(path.suffix.lower())
-    if container is None:
+RAW_FORMATS = ("y4m", "rawvideo")
+"""Formats of uncompressed pictures alone, which flavr_runtime.pipes reads and writes."""
+
+OUTPUT_FORMATS = (*RAW_FORMATS, *dict.fromkeys(container.format for container in CONTAINERS.values()))
+
+
+def container_for(path: Path, name: str | None = None) -> Container:
+    """The container with FFmpeg's name `name`, else the one that a file's suffix asks for.
+
+    Raises UsageError for an unknown name, OutputError for what cannot be written at `path`.
+    """
+    by_name = {container.format: container for container in reversed(CONTAINERS.values())}
+    if name is not None:
+        if name not in by_name:
+            raise UsageError(f"unknown output format {name}; use one of {', '.join(OUTPUT_FORMATS)}")
+        container = by_name[name]
+        if str(path) == STDOUT and not container.streams:
+            able = [each for each in OUTPUT_FORMATS if each in RAW_FORMATS or by_name[each].streams]
+            raise OutputError(
+                f"{name} cannot be written to standard output; use --output-format {' or '.join(able)}"
+            )
+        return container
+    found = CONTAINERS.get(path.suffix.lower())
+    if found is None:
         known = ", ".join(CONTAINERS)
         raise OutputError(
             f"{path}: cannot write {path.suffix} files; use {known}, or a name without suffix for a folder "
             "of images"
         )
-    return container
+    return found
 
 
 def encoder_for(path: Path, container: Container, options: EncodeOptions) -> tuple[Encoder, av.Codec]:
@@ -140,7 +165,8 @@ def encoder_for(path: Path, container: Container, options: EncodeOptions) -> tup
     if key not in container.codecs:
         fit = next(suffix for suffix, other in CONTAINERS.items() if key in other.codecs)
         raise OutputError(
-            f"{path}: {path.suffix} does not hold {key}; use {fit}, or one of {', '.join(container.codecs)}"
+            f"{path}: {path.suffix or container.format} does not hold {key}; "
+            f"use {fit}, or one of {', '.join(container.codecs)}"
         )
     encoder = ENCODERS[key]
     _check_options(key, encoder, options)

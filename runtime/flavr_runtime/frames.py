@@ -100,7 +100,7 @@ class StreamInfo:
     height: int
     rate: Fraction  # nominal frames per second
     constant_rate: bool  # every frame lies on the grid of `rate`, to within the container's clock tick
-    frame_count: int  # from the container's index; a damaged file may decode to fewer
+    frame_count: int | None  # from the container's index, so it may decode to fewer; None: not known (a pipe)
     description: str  # for people: "h264 yuv420p bt709 limited", "24 png images"
 
 

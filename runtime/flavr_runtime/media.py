@@ -1,33 +1,59 @@
-"""Open whatever a path stands for: a video file or a folder of images."""
+"""Open whatever a path stands for: a video file, a folder of images, or a pipe."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from flavr_runtime.errors import OutputError, UsageError
+import av
+
+from flavr_runtime._destination import STDOUT
+from flavr_runtime.colour import writable_formats
+from flavr_runtime.encoders import OUTPUT_FORMATS, RAW_FORMATS
+from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
 from flavr_runtime.images import ImageFolderReader, ImageFolderWriter
+from flavr_runtime.pipes import STDIN, PipeReader, PipeWriter, RawVideo
 from flavr_runtime.reader import VideoReader
 from flavr_runtime.traits import MediaSource
 from flavr_runtime.writer import EncodeOptions, VideoWriter
 
-__all__ = ["open_sink", "open_source"]
+__all__ = ["ReadOptions", "open_sink", "open_source"]
 
 
-def open_source(
-    path: Path | str, image_rate: Fraction | None = None, *, drop_alpha: bool = False
-) -> MediaSource:
-    """The reader for `path`: a folder is one of images, shown at `image_rate` per second.
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What an input does not say of itself; None takes what it says, or the default."""
 
-    Raises InputError for what cannot be read, UsageError for a folder without a rate.
+    format: str | None = None  # y4m or rawvideo
+    size: tuple[int, int] | None = None  # (width, height) of rawvideo
+    pixel_format: str | None = None  # of rawvideo
+    rate: Fraction | None = None  # of images, rawvideo, and y4m
+    drop_alpha: bool = False
+
+
+def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSource:
+    """The reader for `path`: a folder is one of images; "-" and a named pipe are y4m unless said otherwise.
+
+    Raises InputError for what cannot be read, UsageError for options that are missing or do not fit.
     """
-    if not Path(path).is_dir():
-        return VideoReader(path, drop_alpha=drop_alpha)
-    if image_rate is None:
+    options = options or ReadOptions()
+    path = Path(path)
+    kind = options.format or ("y4m" if _is_stream(path) else None)
+    if kind == "rawvideo":
+        return PipeReader(path, _raw_video(path, options), drop_alpha=options.drop_alpha)
+    for name, value in (("video-size", options.size), ("input-pixel-format", options.pixel_format)):
+        if value is not None:
+            raise UsageError(f"--{name} is for --input-format rawvideo")
+    if kind == "y4m":
+        return PipeReader(path, rate=options.rate, drop_alpha=options.drop_alpha)
+    if not path.is_dir():
+        return VideoReader(path, drop_alpha=options.drop_alpha)
+    if options.rate is None:
         raise UsageError(f"{path}: a folder of images has no frame rate of its own; state it")
-    return ImageFolderReader(path, image_rate)
+    return ImageFolderReader(path, options.rate)
 
 
 def open_sink(
@@ -36,6 +62,7 @@ def open_sink(
     rate: Fraction,
     options: EncodeOptions | None = None,
     *,
+    container: str | None = None,
     audio: bool = True,
     overwrite: bool = False,
     constant_rate: bool | None = None,
@@ -43,20 +70,57 @@ def open_sink(
 ) -> FrameSink:
     """The writer for `path`: a folder of PNG images where it has no suffix or ends in a slash, else a video.
 
-    The options are those of VideoWriter. Raises OutputError.
+    "-" is standard output. `container` is one of OUTPUT_FORMATS and overrides what the path asks for; by
+    default standard output is y4m. The other options are those of VideoWriter. Raises OutputError.
     """
-    if str(path) in ("", "-"):
-        raise OutputError(f"{str(path)!r} is no output: give the name of a video file or of a folder")
+    if str(path) == "":
+        raise UsageError("'' is no output: give the name of a video file or of a folder, or - for a pipe")
     target = Path(path)
-    if target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep)):
+    if container not in (None, *OUTPUT_FORMATS):
+        raise UsageError(f"unknown output format {container}; use one of {', '.join(OUTPUT_FORMATS)}")
+    if container is None and (str(path) == STDOUT or target.suffix.lower() == ".y4m"):
+        container = "y4m"
+    if container in RAW_FORMATS:
+        return PipeWriter(
+            target,
+            source,
+            rate,
+            options,
+            kind=container,
+            overwrite=overwrite,
+            constant_rate=constant_rate,
+        )
+    if container is None and (target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep))):
         return ImageFolderWriter(target, source, overwrite=overwrite)
     return VideoWriter(
         target,
         source,
         rate,
         options,
+        container=container,
         audio=audio,
         overwrite=overwrite,
         constant_rate=constant_rate,
         stretch=stretch,
     )
+
+
+def _is_stream(path: Path) -> bool:
+    return str(path) == STDIN or path.is_fifo() or path.suffix.lower() == ".y4m"
+
+
+def _raw_video(path: Path, options: ReadOptions) -> RawVideo:
+    if options.size is None or options.pixel_format is None or options.rate is None:
+        raise UsageError(
+            f"{path}: rawvideo has no header; state --video-size WxH, --input-pixel-format and --framerate"
+        )
+    name = options.pixel_format
+    try:
+        known = av.VideoFormat(name).name == name and writable_formats(name)
+    except ValueError:
+        known = False
+    if not known:
+        raise UsageError(
+            f"--input-pixel-format {name} is not supported; use yuv420p, yuv422p10le, gray, rgb24, ..."
+        )
+    return RawVideo(*options.size, name, options.rate)

@@ -29,7 +29,8 @@ def check_audio(path: Path, container: Container, tracks: Sequence[AudioTrack]) 
             continue
         fit = next((suffix for suffix in (".mp4", ".mkv") if holds(CONTAINERS[suffix], track.codec)), ".mkv")
         raise OutputError(
-            f"{path}: {path.suffix} does not hold {track.codec} audio; write a {fit} file, or use --no-audio"
+            f"{path}: {path.suffix or container.format} does not hold {track.codec} audio; "
+            f"write a {fit} file, or use --no-audio"
         )
 
 

@@ -16,7 +16,7 @@ from flavr_runtime.timing_plan import Timing
 class Progress:
     """Counts of a run so far; the last one handed out is its result."""
 
-    total: int  # frames to write, as far as the container's index tells
+    total: int | None  # frames to write, as far as the container's index tells
     written: int = 0  # frames of the result, of which ...
     passed: int = 0  # ... the source's own
     synthesised: int = 0  # ... made by the network

@@ -21,7 +21,7 @@ from flavr_runtime.colour import ColourSpec, has_alpha, is_opaque, to_rgb
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.timing import FrameClock, Timeline, read_timeline
-from flavr_runtime.traits import AudioTrack, SourceTraits
+from flavr_runtime.traits import AudioTrack, SourceTraits, interlaced_notice
 
 __all__ = ["VideoReader", "open_media"]
 
@@ -205,9 +205,7 @@ class VideoReader:
         )
         self._check_alpha(stream, first)
         if first.interlaced_frame:
-            self._notices.append(
-                f"{self._path.name} is interlaced: deinterlace it first, or the combing is interpolated too"
-            )
+            self._notices.append(interlaced_notice(self._path.name))
         if max(component.bits for component in first.format.components) > 8:
             self._notices.append(
                 f"{self._path.name} is {pixel_format}: its own frames stay as they are, new frames are "

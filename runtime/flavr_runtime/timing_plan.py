@@ -27,8 +27,10 @@ class Timing:
     resampled: bool  # whether frames are picked from the grid, rather than all of it taken
     stretch: Fraction  # how much longer the result lasts; 1 but for slow motion
 
-    def frame_count(self, info: StreamInfo) -> int:
-        """Frames of the result, as far as the container's index tells."""
+    def frame_count(self, info: StreamInfo) -> int | None:
+        """Frames of the result, as far as the container's index tells; None for a pipe."""
+        if info.frame_count is None:
+            return None
         if not self.resampled:
             return (info.frame_count - 1) * self.factor + 1
         return math.floor((info.frame_count - 1) / info.rate * self.rate * self.stretch) + 1

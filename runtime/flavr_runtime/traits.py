@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from flavr_runtime.colour import ColourSpec
 from flavr_runtime.frames import FrameSource
@@ -13,7 +13,10 @@ from flavr_runtime.frames import FrameSource
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-__all__ = ["AudioTrack", "MediaSource", "SourceTraits"]
+__all__ = ["AudioTrack", "ChromaSite", "MediaSource", "SourceTraits", "interlaced_notice"]
+
+ChromaSite = Literal["left", "center", "topleft"]
+"""Where the chroma samples of 4:2:0 lie among the luma samples; MPEG's are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class SourceTraits:
     origin: Fraction = Fraction(0)  # container clock = Frame.time + origin
     display_matrix: tuple[int, ...] | None = None  # FFmpeg's 9 fixed-point numbers; None = upright
     sample_aspect_ratio: Fraction | None = None  # width / height of one pixel; None = square or unknown
+    chroma_site: ChromaSite = "left"
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[Chapter, ...] = ()  # on the container's clock
@@ -54,3 +58,7 @@ class MediaSource(FrameSource, Protocol):
     def notices(self) -> list[str]:
         """What the user should know about the input, one sentence each."""
         ...
+
+
+def interlaced_notice(name: str) -> str:
+    return f"{name} is interlaced: deinterlace it first, or the combing is interpolated too"

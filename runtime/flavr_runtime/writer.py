@@ -6,7 +6,6 @@ import contextlib
 import errno
 import math
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +18,13 @@ from av.packet import Packet
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from flavr_runtime.colour import convert, from_rgb, has_alpha
+from flavr_runtime._destination import STDOUT, Destination, FileDestination, StdoutDestination
+from flavr_runtime._pictures import Pictures
+from flavr_runtime.colour import has_alpha
 from flavr_runtime.encoders import EncodeOptions, choose_pixel_format, container_for, encoder_for
 from flavr_runtime.errors import OutputError
 from flavr_runtime.frames import Frame
 from flavr_runtime.passthrough import AudioCopy, carried_tags, check_audio
-from flavr_runtime.residue import Residue, give_back, residue_of
 from flavr_runtime.traits import MediaSource
 
 __all__ = ["EncodeOptions", "VideoWriter"]
@@ -36,6 +36,9 @@ _COMMON_CLOCK = 90_000
 
 class VideoWriter:
     """A video file as a sink of frames; the file appears under its name when the `with` block ends well.
+
+    The path "-" is standard output. `container`, FFmpeg's name for one (matroska, mp4), overrides what the
+    path's suffix asks for; standard output takes one of those that can be written without seeking.
 
     With `constant_rate` (default: as the source), a frame is shown at exactly start + k / rate, else at its
     own `time`, and the last one is held until the source's end. `stretch` is how much longer than the source
@@ -52,6 +55,7 @@ class VideoWriter:
         rate: Fraction,
         options: EncodeOptions | None = None,
         *,
+        container: str | None = None,
         audio: bool = True,
         overwrite: bool = False,
         constant_rate: bool | None = None,
@@ -64,22 +68,26 @@ class VideoWriter:
         self._constant = self._info.constant_rate if constant_rate is None else constant_rate
         self._stretch = stretch
         self._notices: list[str] = []
-        self._layout = container_for(self._path)
+        self._layout = container_for(self._path, container)
         self._encoder, codec = encoder_for(self._path, self._layout, self._options)
-        _check_place(self._path, self._info.path, overwrite)
+        self._destination: Destination = (
+            StdoutDestination()
+            if self._path == Path(STDOUT)
+            else FileDestination(self._path, self._info.path, overwrite)
+        )
         self._audio_wanted = audio and bool(self._traits.audio)
         if self._audio_wanted:
             if stretch != 1:
                 raise OutputError("sound cannot be kept in slow motion; use --no-audio")
             check_audio(self._path, self._layout, self._traits.audio)
+        self._name = self._destination.name
         self._pixel_format = self._choose_format([each.name for each in codec.video_formats or ()])
         self._colour = self._traits.colour.for_format(self._pixel_format, self._info.width, self._info.height)
         if self._traits.other_streams:
             self._notices.append(f"not carried over: {', '.join(self._traits.other_streams)}")
 
-        self._partial = self._path.with_name(f".{self._path.stem}.partial-{os.getpid()}{self._path.suffix}")
         self._time_base = self._choose_time_base()
-        self._residues: deque[tuple[Frame, Residue]] = deque(maxlen=2)
+        self._pictures = Pictures(self._pixel_format, self._traits.colour, self._colour)
         self._index = -1
         self._first_pts = self._last_pts = 0
         self._container: OutputContainer | None = None
@@ -99,11 +107,11 @@ class VideoWriter:
         """Encode one frame. Raises OutputError if the encoder or the disk refuses it."""
         if self._stream is None:
             raise OutputError("the writer is not open: use it in a with block")
-        picture = self._picture(frame)
+        picture = self._pictures.of(frame)
         if (picture.width, picture.height) != (self._info.width, self._info.height):
             # PyAV would scale it without a word.
             raise OutputError(
-                f"{self._path}: a frame of {picture.width}x{picture.height} in a video of "
+                f"{self._name}: a frame of {picture.width}x{picture.height} in a video of "
                 f"{self._info.width}x{self._info.height}"
             )
         pts = self._pts(frame)
@@ -123,17 +131,20 @@ class VideoWriter:
             return
         with self._cleaned_up():
             self._finish()
-            self._partial.replace(self._path)
+            self._destination.publish()
 
     def _open(self) -> None:
         info, traits = self._info, self._traits
         for name, value in self._encoder.environment.items():
             os.environ.setdefault(name, value)  # these print their settings on stderr, whatever FFmpeg says
         with self._mapped_errors():
+            target = self._destination.target()
             container = self._container = av.open(
-                f"file:{self._partial}", "w", format=self._layout.format,
+                f"file:{target}" if isinstance(target, str) else target,
+                "w",
+                format=self._layout.format,
                 container_options=dict(self._layout.options),
-            )  # fmt: skip
+            )
             container.metadata.update(carried_tags(traits.metadata))
             self._carry_chapters(container)
             stream = cast(
@@ -208,24 +219,6 @@ class VideoWriter:
         self._index = max(self._index + 1, round(since * self._rate))
         return self._first_pts + round(self._index / (self._rate * self._time_base))
 
-    def _picture(self, frame: Frame) -> av.VideoFrame:
-        if isinstance(frame.source, av.VideoFrame):
-            return convert(frame.source, self._pixel_format, self._traits.colour, self._colour)
-        picture = from_rgb(frame.rgb, self._pixel_format, self._colour)
-        if frame.between is not None:
-            before, after = (self._residue(each) for each in frame.between)
-            give_back(picture, before, after)
-        return picture
-
-    def _residue(self, frame: Frame) -> Residue:
-        """That of a source frame, kept while its intervals at both sides are written."""
-        for known, residue in self._residues:
-            if known is frame:
-                return residue
-        residue = residue_of(self._picture(frame), frame.rgb, self._colour)
-        self._residues.append((frame, residue))
-        return residue
-
     def _carry_chapters(self, container: OutputContainer) -> None:
         carried = []
         for chapter in self._traits.chapters:
@@ -257,7 +250,7 @@ class VideoWriter:
         if self._container is None or self._stream is None:
             return
         if self._index < 0:
-            raise OutputError(f"{self._path}: no frame was written")
+            raise OutputError(f"{self._name}: no frame was written")
         with self._mapped_errors():
             self._mux(self._stream.encode(None), flushing=True)
             if self._audio is not None:
@@ -275,7 +268,7 @@ class VideoWriter:
             if self._container is not None:
                 self._container.close()
         self._release()
-        self._partial.unlink(missing_ok=True)
+        self._destination.discard()
 
     @contextlib.contextmanager
     def _cleaned_up(self) -> Iterator[None]:
@@ -289,25 +282,11 @@ class VideoWriter:
     def _mapped_errors(self) -> Iterator[None]:
         try:
             yield
+        except BrokenPipeError:
+            raise  # whoever read standard output has seen enough
         except (av.FFmpegError, OSError, ValueError) as error:
             number = getattr(error, "errno", None)
             if number == errno.ENOSPC:
-                raise OutputError(f"{self._path}: the disk is full; free some space and run again") from error
+                raise OutputError(f"{self._name}: the disk is full; free some space and run again") from error
             what = getattr(error, "strerror", None) or str(error)
-            raise OutputError(f"{self._path}: {self._encoder.name} cannot write it ({what})") from error
-
-
-def _check_place(path: Path, source: Path, overwrite: bool) -> None:
-    """Raises OutputError where no file may or can be written at `path`."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: the folder {folder} does not exist; create it first")
-    if path.is_dir():
-        raise OutputError(f"{path}: a folder of that name exists")
-    if path.exists():
-        if source.exists() and path.samefile(source):
-            raise OutputError(f"{path}: the output is the input; choose another name")
-        if not overwrite:
-            raise OutputError(f"{path}: the file exists; use --overwrite, or choose another name")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: no permission to write in {folder}")
+            raise OutputError(f"{self._name}: {self._encoder.name} cannot write it ({what})") from error

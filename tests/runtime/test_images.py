@@ -14,7 +14,7 @@ from clips import Sound, moving_square, render_clip
 from flavr_runtime.errors import FlavrRuntimeError, InputError, OutputError, UsageError
 from flavr_runtime.frames import Frame
 from flavr_runtime.images import ImageFolderReader, ImageFolderWriter, read_image
-from flavr_runtime.media import open_sink, open_source
+from flavr_runtime.media import ReadOptions, open_sink, open_source
 from flavr_runtime.reader import VideoReader
 from flavr_runtime.writer import EncodeOptions, VideoWriter
 
@@ -51,7 +51,7 @@ def message_of(path: Path) -> str:
 
 def copy(source_path: Path, target: Path, *, overwrite: bool = False) -> None:
     with (
-        open_source(source_path, RATE) as source,
+        open_source(source_path, ReadOptions(rate=RATE)) as source,
         open_sink(target, source, source.info.rate, EncodeOptions(crf=4), overwrite=overwrite) as sink,
     ):
         for frame in source.frames():
@@ -199,7 +199,7 @@ def test_folder_with_other_files_is_never_deleted(folder: Path, tmp_path: Path) 
 
 
 def test_path_decides_what_is_opened(folder: Path, clip_plain: Path, tmp_path: Path) -> None:
-    source = open_source(folder, RATE)
+    source = open_source(folder, ReadOptions(rate=RATE))
     assert isinstance(source, ImageFolderReader)
     assert isinstance(open_source(clip_plain), VideoReader)
     assert isinstance(open_sink(tmp_path / "out", source, RATE), ImageFolderWriter)

@@ -1,0 +1,105 @@
+"""Where a result goes: a file that appears under its name when it is complete, or standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from flavr_runtime.errors import OutputError
+
+STDOUT = "-"
+
+
+class Destination(Protocol):
+    """`name` is what messages call it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def target(self) -> str | BinaryIO:
+        """What to open for writing: a path, or an open stream that cannot seek."""
+        ...
+
+    def publish(self) -> None:
+        """The result is complete."""
+        ...
+
+    def discard(self) -> None:
+        """The result is not wanted; nothing may stay of it."""
+        ...
+
+
+class FileDestination:
+    """Written under a hidden name beside its own."""
+
+    def __init__(self, path: Path, source: Path, overwrite: bool) -> None:
+        """Raises OutputError where no file may or can be written at `path`."""
+        _check_place(path, source, overwrite)
+        self._path = path
+        self._partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    def target(self) -> str:
+        return str(self._partial)
+
+    def publish(self) -> None:
+        self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        self._partial.unlink(missing_ok=True)
+
+
+class StdoutDestination:
+    """Standard output, which is this result's alone from `target` on: what else is printed goes to stderr."""
+
+    def __init__(self) -> None:
+        self._stream: BinaryIO | None = None
+
+    @property
+    def name(self) -> str:
+        return "standard output"
+
+    def target(self) -> BinaryIO:
+        try:
+            own = os.dup(1)
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written ({error.strerror})") from error
+        if os.isatty(own):
+            os.close(own)
+            raise OutputError("standard output is a terminal: pipe it into a program, or name a file with -o")
+        os.dup2(2, 1)  # libraries print there when they feel like it
+        self._stream = os.fdopen(own, "wb", buffering=0)
+        return self._stream
+
+    def publish(self) -> None:
+        self._close()
+
+    def discard(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(OSError):
+                os.dup2(self._stream.fileno(), 1)
+            self._stream.close()
+            self._stream = None
+
+
+def _check_place(path: Path, source: Path, overwrite: bool) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: the folder {folder} does not exist; create it first")
+    if path.is_dir():
+        raise OutputError(f"{path}: a folder of that name exists")
+    if path.exists():
+        if source.exists() and path.samefile(source):
+            raise OutputError(f"{path}: the output is the input; choose another name")
+        if not overwrite:
+            raise OutputError(f"{path}: the file exists; use --overwrite, or choose another name")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: no permission to write in {folder}")
