@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flavr_runtime._job import Job
     from flavr_runtime.interpolator import Interpolator
     from flavr_runtime.pipeline import Progress
+    from flavr_runtime.profile import Profile
 
 
 def print_plan(job: Job, interpolator: Interpolator) -> None:
@@ -38,6 +39,21 @@ def print_result(job: Job, result: Progress) -> None:
         f"{job.output}: {rate_text(job.timing.rate)} fps, {result.written} frames "
         f"({result.passed} from the source, {result.synthesised} new{repeated}; {result.cuts} cuts) "
         f"in {result.seconds:.1f} s, {speed:.1f} frames/s",
+        err=True,
+    )
+
+
+def print_profile(profile: Profile) -> None:
+    """A row for each thing that a stage spent a thousandth of the time or more on."""
+    click.echo(f"{'stage':<9}{'time spent on':<26}{'seconds':>9}{'share':>8}", err=True)
+    for stage, activities in profile.stages().items():
+        for activity, seconds in sorted(activities.items(), key=lambda each: -each[1]):
+            if seconds >= profile.wall / 1000:
+                share = f"{seconds / profile.wall:.1%}"
+                click.echo(f"{stage:<9}{activity:<26}{seconds:>9.2f}{share:>8}", err=True)
+    click.echo(
+        f"{profile.wall:.2f} s in all, {profile.share('session.run'):.1%} of it in session.run; the stages "
+        "overlap, each adds up to the whole",
         err=True,
     )
 

@@ -177,6 +177,11 @@ class ReportOptions:
     """What is told of the run."""
 
     quiet: bool = option("-q", "--quiet", is_flag=True, help="Print errors only.")
+    profile: bool = option(
+        "--profile",
+        is_flag=True,
+        help="Print at the end what the time went to, stage by stage, and the network's share of it.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

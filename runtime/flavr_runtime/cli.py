@@ -62,15 +62,17 @@ def main() -> None:
 
 
 def _run(job: Job, options: RunOptions) -> None:
-    from flavr_runtime._console import print_plan, print_result, progress_bar
+    from flavr_runtime._console import print_plan, print_profile, print_result, progress_bar
     from flavr_runtime.interpolator import Interpolator
     from flavr_runtime.pipeline import interpolate
+    from flavr_runtime.profile import profiled, spent
 
     engine, quiet = options.engine, options.report.quiet
     interpolator = Interpolator(job.model, provider=engine.provider, threads=engine.threads)
     if not quiet:
         print_plan(job, interpolator)
-    with job.sink, progress_bar(quiet=quiet) as on_progress:
+    # Entering and leaving the sink writes the header, and what the encoder still holds.
+    with profiled() as profile, spent("open and finish"), job.sink, progress_bar(quiet=quiet) as on_progress:
         result = interpolate(
             job.source,
             job.sink,
@@ -82,6 +84,8 @@ def _run(job: Job, options: RunOptions) -> None:
         )
     if not quiet:
         print_result(job, result)
+    if options.report.profile:
+        print_profile(profile)
 
 
 if __name__ == "__main__":

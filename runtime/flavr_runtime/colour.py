@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Rgb
+from flavr_runtime.profile import spending
 
 __all__ = [
     "ColourSpec", "convert", "from_rgb", "has_alpha", "is_opaque", "plane_of", "planes_of", "to_rgb",
@@ -144,6 +145,7 @@ class ColourSpec:
         return f"{self.matrix} {'full' if self.full_range else 'limited'} range"
 
 
+@spending("convert to RGB")
 def to_rgb(frame: av.VideoFrame, spec: ColourSpec) -> Rgb:
     """The frame as uint8 RGB [H, W, 3], full range; alpha, where there is any, is left out."""
     name = frame.format.name
@@ -174,6 +176,7 @@ def to_rgb(frame: av.VideoFrame, spec: ColourSpec) -> Rgb:
     return _round(np.asarray(cv2.transform(yuv, _to_rgb_matrix(spec, _depth(name)))))
 
 
+@spending("convert back")
 def from_rgb(rgb: Rgb, pixel_format: str, spec: ColourSpec) -> av.VideoFrame:
     """uint8 RGB [H, W, 3] as a new frame of `pixel_format` with the stream's tags.
 
@@ -214,6 +217,7 @@ def from_rgb(rgb: Rgb, pixel_format: str, spec: ColourSpec) -> av.VideoFrame:
     return frame
 
 
+@spending("convert back")
 def convert(frame: av.VideoFrame, pixel_format: str, spec: ColourSpec, target: ColourSpec) -> av.VideoFrame:
     """`frame` in `pixel_format`, itself if it is in that format already.
 

@@ -70,6 +70,10 @@ class Frame:
             self._picture = self._picture()
         return self._picture
 
+    def make(self) -> None:
+        """Make the picture now, in this thread, where it is still to be made."""
+        _ = self.rgb
+
     def same_picture(self, other: Frame) -> bool:
         """Whether the pictures are known to be equal, without looking at them."""
         return self._identity is other._identity

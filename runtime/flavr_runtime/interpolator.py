@@ -95,6 +95,10 @@ class Interpolator:
         """
         return self._session.run((f0, f1, f2, f3))
 
+    def cancel(self) -> None:
+        """Let calls that run in other threads fail soon, with ModelError."""
+        self._session.cancel()
+
     def stream(self, frames: Iterable[Rgb], *, factor: int | None = None) -> Iterator[Rgb]:
         """All frames with the new ones between them: n become (n - 1) * factor + 1.
 

@@ -1,15 +1,24 @@
-"""The whole path, wired: reader -> windows -> session -> writer."""
+"""The whole path, wired: reader -> windows -> session -> writer.
+
+Three stages overlap: "read" decodes, converts to RGB and finds cuts; "network" makes the new pictures; the
+calling thread, "write", converts back and encodes, and is the one that an interrupt finds.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from flavr_runtime.frames import Frame, FrameSink, FrameSource
 from flavr_runtime.interpolator import CutMode, Interpolator
+from flavr_runtime.profile import spent, spent_on_each
 from flavr_runtime.scenes import CutMarker
+from flavr_runtime.stages import Stages
 from flavr_runtime.timing_plan import Timing
+
+AHEAD = 2
+"""Frames that a stage may be ahead of the next: enough to ride out a slow one, little enough at 4K."""
 
 
 @dataclass(slots=True)
@@ -45,6 +54,7 @@ def interpolate(
     mark_cuts: CutMarker | None = None,
     cut_mode: CutMode = "repeat",
     on_progress: Callable[[Progress], None] | None = None,
+    ahead: int = AHEAD,
 ) -> Progress:
     """Run a source through a model into a sink, a few frames at a time.
 
@@ -54,20 +64,33 @@ def interpolate(
         mark_cuts: finds the cuts, across which nothing is interpolated; None takes the source for one scene.
         cut_mode: what is shown between the two frames around a cut, see `Interpolator.expand`.
         on_progress: called after every frame written, with the same, updated object.
+        ahead: how many frames a stage may be ahead of the next. 0 does one thing after the other in the
+            calling thread; the result is the same.
 
     Raises:
         FlavrRuntimeError: from whichever stage failed.
     """
     progress = Progress(total=timing.frame_count(source.info))
     started = time.monotonic()
-    frames = source.frames()
-    if mark_cuts is not None:
-        frames = progress.counting_cuts(mark_cuts(frames))
-    frames = interpolator.expand(frames, timing.factor, cut_mode=cut_mode)
-    for frame in timing.apply(frames):
-        sink.write(frame)
-        progress.count(frame)
-        progress.seconds = time.monotonic() - started
-        if on_progress is not None:
-            on_progress(progress)
+    with Stages(interpolator.cancel) as stages:
+        frames = spent_on_each(source.frames(), "decode")
+        if mark_cuts is not None:
+            frames = progress.counting_cuts(spent_on_each(mark_cuts(frames), "find cuts"))
+        frames = stages.ahead(frames, "read", limit=ahead)
+        frames = interpolator.expand(frames, timing.factor, cut_mode=cut_mode)
+        frames = stages.ahead(_made(timing.apply(frames)), "network", limit=ahead)
+        for frame in frames:
+            with spent("encode"):
+                sink.write(frame)
+            progress.count(frame)
+            progress.seconds = time.monotonic() - started
+            if on_progress is not None:
+                on_progress(progress)
     return progress
+
+
+def _made(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames with their pictures: those of the network are made here, and not where they are written."""
+    for frame in frames:
+        frame.make()
+        yield frame

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flavr_runtime.colour import ColourSpec, from_rgb, plane_of
 from flavr_runtime.frames import Rgb
+from flavr_runtime.profile import spending
 
 __all__ = ["Residue", "give_back", "residue_of"]
 
@@ -20,6 +21,7 @@ Residue = list[NDArray[np.int32]]
 """Per plane: the picture's code values less those that come back from its RGB form."""
 
 
+@spending("convert back")
 def residue_of(picture: av.VideoFrame, rgb: Rgb, spec: ColourSpec) -> Residue:
     """What `picture` has that `rgb`, made from it, has not. Empty for RGB formats, which lose nothing."""
     name = picture.format.name
@@ -32,6 +34,7 @@ def residue_of(picture: av.VideoFrame, rgb: Rgb, spec: ColourSpec) -> Residue:
     ]
 
 
+@spending("convert back")
 def give_back(picture: av.VideoFrame, before: Residue, after: Residue) -> None:
     """Add to a new picture what the source frames at both sides have lost alike.
 

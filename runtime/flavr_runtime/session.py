@@ -13,6 +13,7 @@ import numpy as np
 from flavr_runtime._io_kinds import IO_KINDS, IoKind
 from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.frames import Rgb
+from flavr_runtime.profile import spent
 from flavr_runtime.providers import Selected, session_providers
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Session:
                 "graph; check it with flavr-export --for, or choose another --provider"
             )
         self.placement = _placement(self._session)
+        self._running: set[onnxruntime.RunOptions] = set()
 
     def run(self, frames: Sequence[Rgb]) -> list[Rgb]:
         """The new frames between the middle two of four, in time order.
@@ -85,16 +87,31 @@ class Session:
             InputError: wrong number, type or size of frames.
             ModelError: ONNX Runtime failed, for want of memory perhaps.
         """
+        import onnxruntime as ort
+
         _check_frames(frames, self.info)
+        with spent("convert for the network"):
+            feed = self._io.feed(frames)
+        options = ort.RunOptions()
+        self._running.add(options)
         try:
-            outputs = self._session.run(None, self._io.feed(frames))
+            with spent("session.run"):
+                outputs = self._session.run(None, feed, options)
         except Exception as error:  # ONNX Runtime has no error base class short of this
             height, width = frames[0].shape[:2]
             raise ModelError(
                 f"{self.selected.execution_provider} failed on a {width}x{height} window of "
                 f"{self.info.path.name}: {_first_line(error)}"
             ) from error
-        return self._io.pictures(outputs)
+        finally:
+            self._running.discard(options)
+        with spent("convert from the network"):
+            return self._io.pictures(outputs)
+
+    def cancel(self) -> None:
+        """Let the runs that are going on in other threads end at their next node, with a ModelError."""
+        for options in tuple(self._running):
+            options.terminate = True
 
 
 def read_model_info(path: Path) -> ModelInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -249,6 +250,15 @@ def test_the_output_is_named_after_the_input(
     monkeypatch.chdir(tmp_path)
     run_well(clip_plain, "--model", average, "--factor", 4)
     assert [path.name for path in tmp_path.iterdir()] == [f"{clip_plain.stem}_4x{clip_plain.suffix}"]
+
+
+def test_the_profile_says_what_each_stage_spent_its_time_on(
+    average: Path, clip_plain: Path, tmp_path: Path
+) -> None:
+    printed = run_well(clip_plain, "-o", tmp_path / "out.mp4", "--model", average, "--profile", "-q")
+    rows = {tuple(line.split()[:2]) for line in printed.splitlines()}
+    assert {("network", "session.run"), ("read", "convert"), ("write", "encode")} <= rows
+    assert re.search(r"s in all, \d+\.\d% of it in session\.run", printed)
 
 
 @pytest.mark.parametrize(

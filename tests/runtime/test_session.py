@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,22 @@ def test_the_placement_of_nodes_is_counted(tmp_path: Path) -> None:
     session = Session(write_blend_model(tmp_path / "m.onnx"), CPU)
     assert list(session.placement) == ["CPUExecutionProvider"]
     assert session.placement["CPUExecutionProvider"] >= 5
+
+
+def test_a_run_can_be_cut_short_from_another_thread() -> None:
+    session = Session(DEFAULT_MODEL, CPU, threads=1)
+    errors: list[ModelError] = []
+
+    def run() -> None:
+        try:
+            session.run(pictures(480, 640))
+        except ModelError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while thread.is_alive():
+        session.cancel()
+        thread.join(0.01)
+    assert len(errors) == 1
+    assert session.run(pictures())[0].shape == (20, 27, 3)  # and it goes on working
