@@ -157,8 +157,10 @@ class BankBatches:
         augmentation: Augmentation,
         seed: int,
         steps: int | None,
+        places: int = 1,
     ) -> None:
         self._bank = bank.to(ranks.device)
+        self._places = places
         self._augmentation = augmentation
         self._seed = seed
         self._ranks = ranks
@@ -174,7 +176,11 @@ class BankBatches:
         for step in range(start, self.steps):
             seed = seed_of(self._seed, epoch, step)
             inputs, targets = self._bank.sample_batch(
-                self.size, self._augmentation.crop, torch.Generator().manual_seed(seed), self._augmentation
+                self.size,
+                self._augmentation.crop,
+                torch.Generator().manual_seed(seed),
+                self._augmentation,
+                places=self._places,
             )
             yield Batch(inputs[mine], targets[mine], tuple(self._drawn(seed)[mine]))
 
@@ -183,10 +189,7 @@ class BankBatches:
 
     def _drawn(self, seed: int) -> list[int]:
         """The windows of a batch: `sample_batch` draws them first, in this way."""
-        generator = torch.Generator().manual_seed(seed)
-        drawn: list[int] = torch.multinomial(
-            self._bank.weights, self.size, replacement=True, generator=generator
-        ).tolist()
+        drawn: list[int] = self._bank.draw(self.size, torch.Generator().manual_seed(seed)).tolist()
         return drawn
 
 

@@ -38,6 +38,7 @@ class TrainingConfig:
     cache: Cache = "none"
     # augmentation
     crop: int = 256
+    crop_places: int = 1
     flip: bool = True
     jitter: float = 0.05
     reverse: bool = True
@@ -94,6 +95,10 @@ class TrainingConfig:
             (
                 self.load_from and self.pretrained,
                 "--load-from takes all weights of a checkpoint, --pretrained those that fit: give one",
+            ),
+            (
+                self.crop_places > 1 and self.cache != "device",
+                "--crop-places looks at decoded frames: it needs --dataset video --cache device",
             ),
             (
                 self.warmup_steps is not None and self.schedule != "cosine",
@@ -180,7 +185,7 @@ def option(field_name: str) -> str:
 
 _COUNTS = (
     *("n_outputs", "val_windows", "width", "batch_size", "test_batch_size", "max_epoch", "steps_per_epoch"),
-    *("num_procs", "val_freq", "log_iter"),
+    *("num_procs", "val_freq", "log_iter", "crop_places"),
 )
 _LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(_COUNTS, (lambda value: value >= 1, "at least 1")),

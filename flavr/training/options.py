@@ -67,6 +67,12 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
     ),
     "Augmentation": (
         _Row("crop", int, "Height and width of the random crops.", "PIXELS"),
+        _Row(
+            "crop_places",
+            int,
+            "With --cache device: of so many random places, crop where most moves.",
+            "N",
+        ),
         _Row("flip", bool, "Mirror half of the samples, horizontally and vertically."),
         _Row("jitter", float, "Change brightness, contrast, saturation and hue by up to this much."),
         _Row("reverse", bool, "Run half of the samples backwards in time."),

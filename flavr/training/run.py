@@ -211,6 +211,7 @@ def _batches(config: TrainingConfig, dataset: InterpolationDataset, ranks: Ranks
             augmentation=augmentation,
             seed=config.seed,
             steps=config.steps_per_epoch,
+            places=config.crop_places,
         )
     return LoaderBatches(
         AugmentedDataset(dataset, augmentation, seed=config.seed),

@@ -82,6 +82,7 @@ def test_gpus_that_are_not_there_are_one_line(run: Run, capsys: pytest.CaptureFi
         ("--data_root datasets --num_gpu 0 --crop 100", 2, "--crop 100"),
         ("--data_root datasets --num_gpu 0 --dataset vimeo", 2, "did you mean vimeo90K_septuplet?"),
         ("--data_root datasets --num_gpu 0 --data-option max_side", 2, "write KEY=VALUE"),
+        ("--data_root datasets --num_gpu 0 --crop-places 2", 2, "needs --dataset video --cache device"),
         ("--num_gpu 0", 2, "Missing option '--data-root'"),
     ],
 )

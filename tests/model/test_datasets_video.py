@@ -288,6 +288,22 @@ class TestFrameBank:
             firsts.add(int(red[0]))
         assert firsts == {0, 12, 108}
 
+    def test_of_several_places_the_one_that_moves_is_taken(self) -> None:
+        frames = torch.full((7, 3, 64, 64), 50, dtype=torch.uint8)
+        frames[:, :, 24:40, 24:40] = torch.arange(0, 210, 30, dtype=torch.uint8).view(7, 1, 1, 1)
+        moving = FrameBank(
+            [BankVideo("square", frames)], torch.tensor([[0, 0, 1]]), torch.ones(1), n_outputs=1
+        )
+
+        def share(places: int) -> float:
+            inputs, _ = moving.sample_batch(
+                300, 16, torch.Generator().manual_seed(5), Augmentation(jitter=0), places=places
+            )
+            return float((inputs[:, :, 1] != inputs[:, :, 2]).flatten(1).any(1).float().mean())
+
+        assert share(1) < 0.5  # (31 / 49)^2 of all places touch the square
+        assert share(8) > 0.85  # 1 - (1 - 0.4)^8, less those that touch by a pixel or two
+
     def test_windows_are_drawn_by_weight(self, bank: FrameBank) -> None:
         generator = torch.Generator().manual_seed(2)
         drawn = bank.draw(4000, generator).bincount() / 4000
