@@ -157,12 +157,16 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} is not a safetensors file, or is truncated or damaged") from error
 
 
+# Names under which training scripts save the network's tensors; of several, the first one counts. A mean of
+# the weights beside them is taken only where there is nothing else.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "params", "net", "network", "ema")
+_DEEPEST = 2  # one inside another; a file may be made to hold itself
+
+
 def _find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    for wrapper in ("state_dict", "model_state_dict", "model", "params"):
-        inner = content.get(wrapper)
-        if isinstance(inner, Mapping):
-            content = inner
-            break
+    for _ in range(_DEEPEST):
+        held = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        content = next(filter(None, held), content)
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors; its entries are {_listed(list(map(str, content)))}")

@@ -116,13 +116,15 @@ class FrameBank:
                 [video.frames[start + stride * p, :, rows, columns] for p in self._positions]
                 for rows, columns in drawn
             ]
-            views += cuts[0] if places == 1 else max(cuts, key=self._change)
+            taken = cuts[0] if places == 1 else max(cuts, key=_change)
+            views += taken
         stacked = torch.stack(views)
         frames = stacked.view(batch, len(self._positions), *stacked.shape[1:])
         return augmentation.batch(frames, generator)
 
-    def _change(self, frames: Sequence[Tensor]) -> int:
-        """How much the middle two inputs differ, in the sum over every fourth pixel."""
-        inputs, _ = roles(len(frames))
-        before, after = (frames[inputs[k]][:, ::4, ::4].short() for k in (1, 2))
-        return int((before - after).abs_().sum())
+
+def _change(frames: Sequence[Tensor]) -> int:
+    """How much the middle two inputs of a window differ, in the sum over every fourth pixel."""
+    inputs, _ = roles(len(frames))
+    before, after = (frames[inputs[k]][:, ::4, ::4].short() for k in (1, 2))
+    return int((before - after).abs_().sum())
