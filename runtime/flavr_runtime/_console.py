@@ -35,9 +35,10 @@ def print_result(job: Job, result: Progress) -> None:
     """What came out, and how fast."""
     speed = result.written / result.seconds if result.seconds else 0.0
     repeated = f", {result.repeated} repeated where nothing moves or a scene ends" if result.repeated else ""
+    held = f"; {result.held} held frames smoothed" if result.held else ""
     click.echo(
         f"{job.output}: {rate_text(job.timing.rate)} fps, {result.written} frames "
-        f"({result.passed} from the source, {result.synthesised} new{repeated}; {result.cuts} cuts) "
+        f"({result.passed} from the source, {result.synthesised} new{repeated}; {result.cuts} cuts{held}) "
         f"in {result.seconds:.1f} s, {speed:.1f} frames/s",
         err=True,
     )

@@ -94,7 +94,7 @@ class TimingOptions:
 
 @dataclass(frozen=True, slots=True)
 class SceneOptions:
-    """Where nothing may be interpolated."""
+    """Where nothing may be interpolated, or across what."""
 
     cuts: str = option(
         "--cuts",
@@ -109,6 +109,14 @@ class SceneOptions:
         default="repeat",
         show_default=True,
         help="What is shown between the two frames around a cut: the nearer one, or a fade.",
+    )
+    duplicates: Literal["keep", "smooth"] = option(
+        "--duplicates",
+        type=click.Choice(["keep", "smooth"]),
+        default="keep",
+        show_default=True,
+        help="Frames that the source repeats for up to a fifth of a second (animation on twos, film at a "
+        "video rate): repeat them, or let the motion go on across them.",
     )
 
 

@@ -80,6 +80,7 @@ def _run(job: Job, options: RunOptions) -> None:
             job.timing,
             mark_cuts=job.mark_cuts,
             cut_mode=options.scenes.cut_mode,
+            duplicates=options.scenes.duplicates,
             on_progress=on_progress,
         )
     if not quiet:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from flavr_runtime.frames import Frame, FrameSink, FrameSource
 from flavr_runtime.interpolator import CutMode, Interpolator
 from flavr_runtime.profile import spent, spent_on_each
 from flavr_runtime.scenes import CutMarker
+from flavr_runtime.smoothing import smoothed
 from flavr_runtime.stages import Stages
 from flavr_runtime.timing_plan import Timing
 
 AHEAD = 2
 """Frames that a stage may be ahead of the next: enough to ride out a slow one, little enough at 4K."""
+
+Duplicates = Literal["keep", "smooth"]
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class Progress:
     synthesised: int = 0  # ... made by the network
     repeated: int = 0  # ... one of these shown once more, where nothing moves or a scene ends
     cuts: int = 0  # found so far
+    held: int = 0  # repeats in the source in whose place the picture now moves
     seconds: float = 0.0  # since the first frame was asked for
 
     def count(self, frame: Frame) -> None:
@@ -38,6 +44,9 @@ class Progress:
         self.passed += frame.origin == "source"
         self.synthesised += frame.origin == "synthesised"
         self.repeated += frame.origin == "repeated"
+
+    def count_held(self, repeats: int) -> None:
+        self.held += repeats
 
     def counting_cuts(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -53,6 +62,7 @@ def interpolate(
     *,
     mark_cuts: CutMarker | None = None,
     cut_mode: CutMode = "repeat",
+    duplicates: Duplicates = "keep",
     on_progress: Callable[[Progress], None] | None = None,
     ahead: int = AHEAD,
 ) -> Progress:
@@ -63,6 +73,8 @@ def interpolate(
     Args:
         mark_cuts: finds the cuts, across which nothing is interpolated; None takes the source for one scene.
         cut_mode: what is shown between the two frames around a cut, see `Interpolator.expand`.
+        duplicates: whether a picture that the source holds for some frames is held in the result (keep), or
+            motion goes on across them (smooth), see `smoothed`.
         on_progress: called after every frame written, with the same, updated object.
         ahead: how many frames a stage may be ahead of the next. 0 does one thing after the other in the
             calling thread; the result is the same.
@@ -77,8 +89,13 @@ def interpolate(
         if mark_cuts is not None:
             frames = progress.counting_cuts(spent_on_each(mark_cuts(frames), "find cuts"))
         frames = stages.ahead(frames, "read", limit=ahead)
-        frames = interpolator.expand(frames, timing.factor, cut_mode=cut_mode)
-        frames = stages.ahead(_made(timing.apply(frames)), "network", limit=ahead)
+        expand = partial(interpolator.expand, cut_mode=cut_mode)
+        if duplicates == "smooth":
+            smooth = smoothed(frames, timing, interpolator.model.factor, expand, progress.count_held)
+            frames = timing.stretched(smooth)
+        else:
+            frames = timing.apply(expand(frames, timing.factor))
+        frames = stages.ahead(_made(frames), "network", limit=ahead)
         for frame in frames:
             with spent("encode"):
                 sink.write(frame)

@@ -14,6 +14,7 @@ import numpy as np
 
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
+from flavr_runtime.holds import runs
 
 if TYPE_CHECKING:
     from scenedetect import FrameTimecode
@@ -34,7 +35,10 @@ _CLOCK = Fraction(1000)  # frames per second: the detector counts frames, any ra
 
 
 def detected_cuts(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Mark the cuts that PySceneDetect's adaptive detector finds. Looks two frames ahead."""
+    """Mark the cuts that PySceneDetect's adaptive detector finds. Looks two distinct pictures ahead.
+
+    Repeats are not shown to it: among them, every step of a drawing on threes would stand out as a cut does.
+    """
     from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
     detector = AdaptiveDetector(
@@ -44,35 +48,35 @@ def detected_cuts(frames: Iterable[Frame]) -> Iterator[Frame]:
         min_content_val=_LEAST_CHANGE,
         weights=ContentDetector.Components(*_WEIGHTS),
     )
-    waiting: deque[Frame] = deque()
-    for number, (frame, picture) in enumerate(_mirrored(frames)):
+    waiting: deque[list[Frame]] = deque()
+    for number, (run, picture) in enumerate(_mirrored(runs(frames))):
         cuts: list[FrameTimecode] = detector.process_frame(FrameTimecode(number, _CLOCK), picture)
-        if frame is not None:
-            waiting.append(frame)
-        if number >= 2 * _AROUND and waiting:  # the detector has decided on the frame _AROUND before this
+        if run is not None:
+            waiting.append(run)
+        if number >= 2 * _AROUND and waiting:  # the detector has decided on the picture _AROUND before this
             decided = number - _AROUND
-            first = waiting.popleft()
+            first, *repeats = waiting.popleft()
             # The very first frame starts no new scene, though its mirror image may look like it.
             first.starts_scene = decided > _AROUND and any(cut.frame_num == decided for cut in cuts)
-            yield first
+            yield from (first, *repeats)
 
 
-def _mirrored(frames: Iterable[Frame]) -> Iterator[tuple[Frame | None, Rgb]]:
-    """Small pictures of the frames, running backwards into the first one and out of the last.
+def _mirrored(held: Iterable[list[Frame]]) -> Iterator[tuple[list[Frame] | None, Rgb]]:
+    """Small pictures of the runs, going backwards into the first one and out of the last.
 
     The detector compares each change with those around it, and says nothing where there are too few.
-    Mirrored, only a scene of a single frame at either end can go unnoticed: its cut stands beside its own
+    Mirrored, only a scene of a single picture at either end can go unnoticed: its cut stands beside its own
     image.
     """
     recent: deque[Rgb] = deque(maxlen=_AROUND + 1)
-    lead: list[Frame] = []
+    lead: list[list[Frame]] = []
     started = False
-    for frame in frames:
-        recent.append(_small(frame.rgb))
+    for run in held:
+        recent.append(_small(run[0].rgb))
         if started:
-            yield frame, recent[-1]
+            yield run, recent[-1]
             continue
-        lead.append(frame)
+        lead.append(run)
         if len(lead) > _AROUND:
             started = True
             yield from _led_in(lead, list(recent))
@@ -83,7 +87,7 @@ def _mirrored(frames: Iterable[Frame]) -> Iterator[tuple[Frame | None, Rgb]]:
         yield None, pictures[max(len(pictures) - 2 - n, 0)]
 
 
-def _led_in(lead: list[Frame], pictures: list[Rgb]) -> Iterator[tuple[Frame | None, Rgb]]:
+def _led_in(lead: list[list[Frame]], pictures: list[Rgb]) -> Iterator[tuple[list[Frame] | None, Rgb]]:
     for n in range(_AROUND, 0, -1):
         yield None, pictures[min(n, len(pictures) - 1)]
     yield from zip(lead, pictures, strict=True)

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import Frame, StreamInfo
-from flavr_runtime.windows import LARGEST_FACTOR, plan_stages
+from flavr_runtime.windows import makeable_factors, plan_stages
 
 __all__ = ["Timing", "plan_timing", "retimed"]
 
@@ -37,8 +37,10 @@ class Timing:
 
     def apply(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The frames of the result, from those of the grid."""
-        if self.resampled:
-            frames = retimed(frames, self.rate * self.stretch)
+        return self.stretched(retimed(frames, self.rate * self.stretch) if self.resampled else frames)
+
+    def stretched(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The same frames, later where the result lasts longer."""
         for frame in frames:
             yield frame if self.stretch == 1 else frame.shown_at(frame.time * self.stretch)
 
@@ -105,7 +107,7 @@ def _with_end(frames: Iterator[Frame]) -> Iterator[Frame | None]:
 def _grid_for(fps: Fraction, source: Fraction, native: int) -> int:
     """The smallest factor the model makes whose grid has every instant, or is fine enough."""
     ratio = fps / source
-    makeable = [factor for factor in range(1, LARGEST_FACTOR + 1) if _makes(factor, native)]
+    makeable = makeable_factors(native)
     fine = next((factor for factor in makeable if factor >= _STEPS_PER_FRAME * ratio), None)
     exact = next((factor for factor in makeable if (factor / ratio).denominator == 1), None)
     found = [factor for factor in (fine, exact) if factor is not None]
@@ -116,11 +118,3 @@ def _grid_for(fps: Fraction, source: Fraction, native: int) -> int:
             f"{highest:g}"
         )
     return min(found)
-
-
-def _makes(factor: int, native: int) -> bool:
-    try:
-        plan_stages(factor, native)
-    except UsageError:
-        return False
-    return True

@@ -52,15 +52,22 @@ def plan_stages(factor: int, native: int) -> tuple[int, ...]:
                 if len(step) < len(shortest.get(reached * stage, (*step, 0))):
                     shortest[reached * stage] = step
     if factor not in shortest:
-        possible = ", ".join(map(str, sorted(_reachable(divisors))))
+        possible = ", ".join(map(str, sorted(_reachable(divisors, 16) - {1})))
         raise UsageError(f"factor {factor} cannot be made by a {native}x model; it makes {possible}")
     return shortest[factor]
 
 
-def _reachable(divisors: list[int]) -> set[int]:
-    """The factors up to 16 that passes of these divisors make."""
-    found, fresh = set[int](), {1}
+def makeable_factors(native: int) -> list[int]:
+    """Every factor that passes of a model of factor `native` make, 1 included."""
+    return sorted(
+        _reachable([stage for stage in range(2, native + 1) if native % stage == 0], LARGEST_FACTOR)
+    )
+
+
+def _reachable(divisors: list[int], limit: int) -> set[int]:
+    """The factors up to `limit` that passes of these divisors make, 1 included."""
+    found = fresh = {1}
     while fresh:
-        fresh = {have * stage for have in fresh for stage in divisors if have * stage <= 16} - found
-        found |= fresh
+        fresh = {have * stage for have in fresh for stage in divisors if have * stage <= limit} - found
+        found = found | fresh
     return found

@@ -56,7 +56,13 @@ def test_a_fade_is_no_cut() -> None:
     assert cuts_of(detected_cuts(Frame(p, Fraction(n)) for n, p in enumerate(pictures))) == []
 
 
-def test_detection_looks_two_frames_ahead_and_no_further() -> None:
+@pytest.mark.parametrize("hold", [2, 3, 4])
+def test_drawings_held_for_some_frames_are_no_cuts_and_cuts_between_them_are_found(hold: int) -> None:
+    pictures = [frame.rgb for frame in film(5, 4, pan=4.0) for _ in range(hold)]
+    assert cuts_of(detected_cuts(Frame(p, Fraction(n, 24)) for n, p in enumerate(pictures))) == [5 * hold]
+
+
+def test_detection_looks_two_pictures_ahead_and_no_further() -> None:
     pulled = []
 
     def frames() -> Iterator[Frame]:
@@ -65,7 +71,7 @@ def test_detection_looks_two_frames_ahead_and_no_further() -> None:
             yield frame
 
     next(detected_cuts(frames()))
-    assert len(pulled) == 3
+    assert len(pulled) == 4  # one more, to know that the last one is not repeated
 
 
 def test_a_list_takes_frame_numbers_and_times(tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""Even motion across held frames, for animation on twos and film converted by repeating frames.
+
+The picture stands, then jumps. Here the repeats are left out, the network interpolates between the distinct
+pictures, and the result is taken at the instants that it would have had anyway: count, times and duration
+stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+from flavr_runtime.frames import Frame
+from flavr_runtime.holds import runs
+from flavr_runtime.timing_plan import Timing
+from flavr_runtime.windows import makeable_factors
+
+__all__ = ["distinct", "smoothed"]
+
+
+def smoothed(
+    frames: Iterable[Frame],
+    timing: Timing,
+    native: int,
+    expand: Callable[[Iterable[Frame], int], Iterator[Frame]],
+    on_held: Callable[[int], None] = lambda _count: None,
+) -> Iterator[Frame]:
+    """The frames of the result, moving evenly across held ones; slow motion does not stretch them yet.
+
+    No picture is further from its instant than a quarter of the time for which it is shown.
+
+    Args:
+        native: the model's own factor.
+        expand: multiplies frames by a factor, lazily, as `Interpolator.expand` does.
+        on_held: told how many repeats were left out, whenever some were.
+    """
+    makeable = makeable_factors(native)
+    finest = max(factor for factor in makeable if factor % timing.factor == 0)
+    grids = [factor for factor in makeable if finest % factor == 0]
+    instants = _Instants(timing)
+    keys = distinct(instants.noting(frames), on_held)
+    span = deque[Frame]()  # what can be made from one distinct picture to the next, both included
+    last: Frame | None = None
+    for frame in expand(keys, finest):
+        span.append(frame)
+        if len(span) <= finest:
+            continue
+        start, end = span[0].time, frame.time
+        wanted = instants.before(end)
+        grid = _coarsest(grids, wanted, start, end, instants.tolerance(wanted, end))
+        for instant in wanted:
+            place = _place(instant, start, end, grid) * (finest // grid)
+            while finest + 1 - len(span) < place:
+                span.popleft()  # lets go of pictures that are done with
+            yield _shown(span[0], instant, again=span[0] is last)
+            last = span[0]
+        span = deque([frame])
+    if span and instants.include(span[0].time):
+        yield _shown(span[0], span[0].time, again=span[0] is last)
+
+
+def distinct(
+    frames: Iterable[Frame], on_held: Callable[[int], None] = lambda _count: None
+) -> Iterator[Frame]:
+    """The frames without the repeats of held ones.
+
+    The last picture before a cut and the very last keep theirs: nothing moves out of them.
+    """
+    held: list[Frame] = []
+    for run in runs(frames):
+        if run[0].starts_scene:
+            yield from held
+        elif held:
+            if len(held) > 1:
+                on_held(len(held) - 1)
+            yield held[0]
+        held = run
+    yield from held
+
+
+class _Instants:
+    """When the result shows something: when the source does and in steps between, or at a constant rate."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._factor = timing.factor
+        self._step = 1 / (timing.rate * timing.stretch) if timing.resampled else None
+        self._times = deque[Fraction]()  # of source frames; at a constant rate only the next instant
+
+    def noting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            if self._step is None or not self._times:
+                self._times.append(frame.time)
+            yield frame
+
+    def before(self, end: Fraction) -> list[Fraction]:
+        """Those that have not been handed out, up to `end` but without it."""
+        found, times = list[Fraction](), self._times
+        if self._step is not None:
+            while times[0] < end:
+                found.append(times[0])
+                times[0] += self._step
+            return found
+        while times[0] < end:
+            start = times.popleft()
+            found += [start + (times[0] - start) * Fraction(n, self._factor) for n in range(self._factor)]
+        return found
+
+    def include(self, end: Fraction) -> bool:
+        """Whether the end of everything is one of them."""
+        return self._times[0] == end
+
+    def tolerance(self, wanted: Sequence[Fraction], end: Fraction) -> Fraction:
+        """How far a picture may be from its instant."""
+        if self._step is not None:
+            return self._step / 4
+        return min(after - before for before, after in pairwise([*wanted, end])) / 4
+
+
+def _coarsest(
+    grids: Sequence[int], wanted: Sequence[Fraction], start: Fraction, end: Fraction, tolerance: Fraction
+) -> int:
+    """The fewest equal steps from `start` to `end` that have one near each instant: the fewest passes."""
+    for grid in grids:
+        places = [start + (end - start) * Fraction(_place(each, start, end, grid), grid) for each in wanted]
+        if all(abs(place - each) <= tolerance for place, each in zip(places, wanted, strict=True)):
+            return grid
+    return grids[-1]
+
+
+def _place(instant: Fraction, start: Fraction, end: Fraction, grid: int) -> int:
+    """The nearest of `grid` steps from start to end, the earlier of two."""
+    return math.ceil((instant - start) / (end - start) * grid - Fraction(1, 2))
+
+
+def _shown(frame: Frame, instant: Fraction, *, again: bool) -> Frame:
+    if again:
+        return frame.repeated(instant)
+    return frame if frame.time == instant else frame.shown_at(instant)
