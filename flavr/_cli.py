@@ -26,9 +26,13 @@ def main_with_errors(command: click.Command, *errors: type[Exception]) -> None:
         sys.stdout.flush()  # here a closed pipe can still be handled; at interpreter exit it cannot
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        path = context.command_path if context else command.name
+        _fail(f"error: {error.format_message().rstrip('.')}; see {path} --help", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except BrokenPipeError:

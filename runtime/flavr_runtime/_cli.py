@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -45,6 +45,20 @@ def cli_errors() -> Iterator[None]:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+class Command(click.Command):
+    """A command whose usage errors are one line, as all its errors are; click's own take four."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the command line. Raises SystemExit(2) where it is wrong."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            click.echo(f"error: {error.format_message().rstrip('.')}; see {info_name} --help", err=True)
+            raise SystemExit(error.exit_code) from None
 
 
 def interrupt_on_termination() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flavr_runtime._cli import cli_errors, interrupt_on_termination, version_option
+from flavr_runtime._cli import Command, cli_errors, interrupt_on_termination, version_option
 from flavr_runtime._option_groups import add_options, read_options
 from flavr_runtime._run_options import RunOptions
 
@@ -30,7 +30,9 @@ Examples:
 
 
 @click.command(
-    epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Command,
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.argument("input", type=click.Path(path_type=Path))
 @click.option(

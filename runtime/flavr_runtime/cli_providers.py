@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flavr_runtime._cli import cli_errors, version_option
+from flavr_runtime._cli import Command, cli_errors, version_option
 
 if TYPE_CHECKING:
     from flavr_runtime.providers import Availability
@@ -24,7 +24,9 @@ Every provider is tried on a small convolution with the CPU forbidden: "works" m
 
 
 @click.command(
-    epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Command,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @version_option

@@ -397,3 +397,12 @@ def test_help_answers_without_loading_anything_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "Examples:" in result.stdout
+
+
+def test_bad_usage_is_one_line_that_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(["--factor", "two", "clip.mp4"], prog_name="flavr-run")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: Invalid value for '--factor': 'two' is not a valid integer; see flavr-run --help\n"
+    )
