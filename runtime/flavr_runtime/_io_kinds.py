@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flavr_runtime.colour import at_depth
 from flavr_runtime.frames import Rgb
 
 _FRAMES = ("frame0", "frame1", "frame2", "frame3")
@@ -17,7 +18,7 @@ Tensor = NDArray[np.generic]
 
 
 class IoKind(Protocol):
-    """One kind: names and type of the graph's ends, and the conversion from and to uint8 [H, W, 3]."""
+    """One kind: names and type of the graph's ends, and the conversion from and to pictures [H, W, 3]."""
 
     @property
     def tensor_type(self) -> str: ...
@@ -29,7 +30,9 @@ class IoKind(Protocol):
 
     def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]: ...
 
-    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]: ...
+    def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:
+        """`bits`: 8 for uint8, 16 for uint16 where this kind can make it."""
+        ...
 
 
 def _mid_names(factor: int) -> tuple[str, ...]:
@@ -38,7 +41,7 @@ def _mid_names(factor: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Uint8Io:
-    """uint8 [B, H, W, 3] per frame; everything else is in the graph."""
+    """uint8 [B, H, W, 3] per frame; everything else is in the graph. Deeper pictures are rounded."""
 
     tensor_type: str = "tensor(uint8)"
     input_names: tuple[str, ...] = _FRAMES
@@ -47,9 +50,9 @@ class Uint8Io:
         return _mid_names(factor)
 
     def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
-        return {name: frame[None] for name, frame in zip(self.input_names, frames, strict=True)}
+        return {name: at_depth(frame, 8)[None] for name, frame in zip(self.input_names, frames, strict=True)}
 
-    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]:
+    def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:  # noqa: ARG002  # always 8
         return [output[0].astype(np.uint8, copy=False) for output in outputs]
 
 
@@ -66,8 +69,8 @@ class FloatIo:
     def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
         return {name: _planar(frame) for name, frame in zip(self.input_names, frames, strict=True)}
 
-    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]:
-        return [_quantised(output[0]) for output in outputs]
+    def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:
+        return [_quantised(output[0], bits) for output in outputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,9 @@ class PackedIo:
     def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
         return {"frames": np.concatenate([_planar(frame) for frame in frames], axis=1)}
 
-    def pictures(self, outputs: Sequence[Tensor]) -> list[Rgb]:
+    def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:
         planes = outputs[0][0]
-        return [_quantised(planes[start : start + 3]) for start in range(0, len(planes), 3)]
+        return [_quantised(planes[start : start + 3], bits) for start in range(0, len(planes), 3)]
 
 
 IO_KINDS: Mapping[str, IoKind] = MappingProxyType(
@@ -94,11 +97,13 @@ IO_KINDS: Mapping[str, IoKind] = MappingProxyType(
 
 
 def _planar(frame: Rgb) -> NDArray[np.float32]:
-    """uint8 [H, W, 3] -> float32 [1, 3, H, W] in [0, 1]."""
-    return np.ascontiguousarray(frame.transpose(2, 0, 1)[None], dtype=np.float32) * np.float32(1 / 255)
+    """[H, W, 3] -> float32 [1, 3, H, W] in [0, 1]."""
+    scale = np.float32(1 / np.iinfo(frame.dtype).max)
+    return np.ascontiguousarray(frame.transpose(2, 0, 1)[None], dtype=np.float32) * scale
 
 
-def _quantised(picture: NDArray[np.generic]) -> Rgb:
-    """float [3, H, W] in [0, 1] -> uint8 [H, W, 3], rounded to nearest even as the uint8 graph does."""
-    codes = np.rint(picture.astype(np.float32, copy=False) * np.float32(255)).clip(0, 255)
-    return np.ascontiguousarray(codes.astype(np.uint8).transpose(1, 2, 0))
+def _quantised(picture: NDArray[np.generic], bits: int) -> Rgb:
+    """float [3, H, W] in [0, 1] -> [H, W, 3], rounded to nearest even as the uint8 graph does."""
+    white = (1 << bits) - 1
+    codes = np.rint(picture.astype(np.float32, copy=False) * np.float32(white)).clip(0, white)
+    return np.ascontiguousarray(codes.astype(np.uint8 if bits == 8 else np.uint16).transpose(1, 2, 0))

@@ -14,7 +14,7 @@ from flavr_runtime.frames import FrameSink
 from flavr_runtime.media import ReadOptions, open_sink, open_source
 from flavr_runtime.pipes import STDIN
 from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
-from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, check_size, read_model_info
+from flavr_runtime.session import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, check_size, read_model_info
 from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource
 
@@ -35,8 +35,14 @@ class Job:
     @property
     def notices(self) -> list[str]:
         """What the user should know before it starts, one sentence each."""
+        bits, exact = self.source.info.bits, self.model.io != "uint8"
+        coarse = (
+            f"its own frames keep their {bits} bits, new ones have 8: {self.model.path.name} takes no more; "
+            "export it with --io float"
+        )
         silent = self.timing.stretch != 1 and bool(self.source.traits.audio)
         return [
+            *([coarse] if bits > 8 and not exact else []),
             *(["the sound is left out of slow motion"] if silent else []),
             *self.source.notices,
             *self.sink.notices,
@@ -53,7 +59,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     if output is None and str(input_path) == STDIN:
         raise UsageError("what comes from a pipe has no name to give the result: name it with -o")
     source = stack.enter_context(open_source(input_path, _read_options(input_path, options)))
-    model = read_model_info(options.engine.model or DEFAULT_MODEL)
+    model = read_model_info(options.engine.model or (DEFAULT_MODEL if source.info.bits == 8 else DEEP_MODEL))
     timing = plan_timing(
         source.info,
         model.factor,

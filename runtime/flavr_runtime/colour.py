@@ -26,8 +26,8 @@ from flavr_runtime.frames import Rgb
 from flavr_runtime.profile import spending
 
 __all__ = [
-    "ColourSpec", "convert", "from_rgb", "has_alpha", "is_opaque", "plane_of", "planes_of", "to_rgb",
-    "writable_formats",
+    "ColourSpec", "Plane", "at_depth", "bits_of", "convert", "from_rgb", "has_alpha", "is_opaque", "plane_of",
+    "planes_of", "to_rgb", "writable_formats",
 ]  # fmt: skip
 
 Plane = NDArray[Any]
@@ -66,6 +66,7 @@ _PACKED = {
 }  # fmt: skip
 _ALPHA_AT = {"rgba": 3, "bgra": 3, "argb": 0, "abgr": 0}
 _PLANAR = re.compile(r"(?:yuv[ja]?4\d\dp|gray)(?:(\d+)le)?$")
+_PLANAR_RGB = re.compile(r"gbrp(?:(\d+)le)?$")
 # Same samples in another order: swscale only moves them, which loses nothing.
 _REORDERED = {
     "yuyv422": "yuv422p", "uyvy422": "yuv422p", "yvyu422": "yuv422p", "uyyvyy411": "yuv411p",
@@ -147,25 +148,37 @@ class ColourSpec:
 
 @spending("convert to RGB")
 def to_rgb(frame: av.VideoFrame, spec: ColourSpec) -> Rgb:
-    """The frame as uint8 RGB [H, W, 3], full range; alpha, where there is any, is left out."""
+    """The frame as RGB [H, W, 3], full range; alpha, where there is any, is left out.
+
+    uint8, or uint16 where a sample has more than 8 bits.
+    """
     name = frame.format.name
+    if name == "rgb48le":
+        return np.ascontiguousarray(_packed_pixels(frame))
     if name in _PACKED:
         pixels = _packed_pixels(frame)
         return np.ascontiguousarray(pixels[..., list(_PACKED[name])])
-    if name == "gbrp":
+    if _PLANAR_RGB.match(name):
         green, blue, red = (plane_of(frame, index) for index in range(3))
-        return np.asarray(cv2.merge([red, green, blue]), np.uint8)
+        merged: Plane = np.asarray(cv2.merge([red, green, blue]))
+        highest = (1 << _depth(name)) - 1
+        return merged if highest in _WHITES else _round(merged * np.float32(65535 / highest), 16)
     if not (_PLANAR.match(name) or name == "nv12"):
         rgb_like = _is_rgb(frame.format) or name not in _REORDERED
-        other = frame.reformat(format="rgb24" if rgb_like else _REORDERED[name], interpolation=_POINT)
+        rgb_name = "rgb48le" if bits_of(name) > 8 else "rgb24"
+        other = frame.reformat(format=rgb_name if rgb_like else _REORDERED[name], interpolation=_POINT)
         return to_rgb(other, spec)
+    depth = _depth(name)
+    target_depth = 8 if depth == 8 else 16
+    white = (1 << target_depth) - 1
 
     luma = plane_of(frame, 0)
     H, W = luma.shape
     if name.startswith("gray"):
-        black, span, _ = _levels(spec, _depth(name))
-        grey = _round((luma.astype(np.float32) - black) * np.float32(255 / span))
-        return np.asarray(cv2.merge([grey, grey, grey]), np.uint8)
+        black, span, _ = _levels(spec, depth)
+        grey = _round((luma.astype(np.float32) - black) * np.float32(white / span), target_depth)
+        same: Plane = np.asarray(cv2.merge([grey, grey, grey]))
+        return same
     chroma = (
         [plane_of(frame, index) for index in (1, 2)] if name != "nv12" else _split_pairs(plane_of(frame, 1))
     )
@@ -173,34 +186,40 @@ def to_rgb(frame: av.VideoFrame, spec: ColourSpec) -> Rgb:
     if (sx, sy) != (1, 1):
         chroma = [_spread_out(plane, sx, sy)[:H, :W] for plane in chroma]
     yuv = np.asarray(cv2.merge([luma, *chroma]), np.float32)
-    return _round(np.asarray(cv2.transform(yuv, _to_rgb_matrix(spec, _depth(name)))))
+    return _round(np.asarray(cv2.transform(yuv, _to_rgb_matrix(spec, depth, white))), target_depth)
 
 
 @spending("convert back")
 def from_rgb(rgb: Rgb, pixel_format: str, spec: ColourSpec) -> av.VideoFrame:
-    """uint8 RGB [H, W, 3] as a new frame of `pixel_format` with the stream's tags.
+    """uint8 or uint16 RGB [H, W, 3] as a new frame of `pixel_format` with the stream's tags.
 
-    `pixel_format` is one that `writable_formats` says yes to: planar YUV and gray of 8 to 16 bits, nv12, gbrp
-    and packed 8-bit RGB. The alpha of a format that has one is opaque. Raises ValueError for any other.
+    `pixel_format` is one that `writable_formats` says yes to: planar YUV, RGB and gray of 8 to 16 bits, nv12,
+    packed 8-bit RGB and rgb48le. The alpha of a format that has one is opaque. Raises ValueError for any
+    other.
     """
     H, W = rgb.shape[:2]
+    white = np.iinfo(rgb.dtype).max
     frame = av.VideoFrame(W, H, pixel_format)
     spec.tag(frame)
     if pixel_format in _PACKED:
         pixels = _packed_pixels(frame)
         if pixels.shape[2] == 4:
             pixels[...] = 255
-        pixels[..., list(_PACKED[pixel_format])] = rgb
+        pixels[..., list(_PACKED[pixel_format])] = at_depth(rgb, 8)
         return frame
-    if pixel_format == "gbrp":
+    if pixel_format == "rgb48le":
+        _packed_pixels(frame)[...] = at_depth(rgb, 16)
+        return frame
+    if _PLANAR_RGB.match(pixel_format):
+        codes = at_depth(rgb, _depth(pixel_format))
         for index, channel in enumerate((1, 2, 0)):
-            plane_of(frame, index)[...] = rgb[..., channel]
+            plane_of(frame, index)[...] = codes[..., channel]
         return frame
     if not writable_formats(pixel_format):
         raise ValueError(f"cannot write {pixel_format} from RGB")
 
     depth = _depth(pixel_format)
-    matrix = np.linalg.inv(np.vstack([_to_rgb_matrix(spec, depth), [0, 0, 0, 1]]))[:3]
+    matrix = np.linalg.inv(np.vstack([_to_rgb_matrix(spec, depth, white), [0, 0, 0, 1]]))[:3]
     pixels_f = np.asarray(rgb, np.float32)
     plane_of(frame, 0)[...] = _round(np.asarray(cv2.transform(pixels_f, matrix[:1])), depth)
     if pixel_format.startswith("gray"):
@@ -253,8 +272,21 @@ def convert(frame: av.VideoFrame, pixel_format: str, spec: ColourSpec, target: C
 def writable_formats(pixel_format: str) -> bool:
     """Whether `from_rgb` can make this pixel format."""
     return (
-        pixel_format in _PACKED or pixel_format in ("gbrp", "nv12") or _PLANAR.match(pixel_format) is not None
+        pixel_format in _PACKED
+        or pixel_format in ("nv12", "rgb48le")
+        or any(kind.match(pixel_format) for kind in (_PLANAR, _PLANAR_RGB))
     )
+
+
+def bits_of(pixel_format: str) -> int:
+    """Bits per sample of the deepest component."""
+    return max(component.bits for component in av.VideoFormat(pixel_format).components)
+
+
+def at_depth(rgb: Rgb, bits: int) -> Rgb:
+    """RGB with white at 2 ** bits - 1, rounded; itself where it is that already."""
+    white, wanted = np.iinfo(rgb.dtype).max, (1 << bits) - 1
+    return rgb if white == wanted else _round(rgb * np.float32(wanted / white), bits)
 
 
 def has_alpha(pixel_format: str) -> bool:
@@ -271,6 +303,7 @@ def is_opaque(frame: av.VideoFrame) -> bool:
     return is_opaque(frame.reformat(format="rgba", interpolation=_POINT))
 
 
+_WHITES = (255, 65535)
 _POINT = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 
@@ -283,7 +316,7 @@ def _is_rgb(pixel_format: av.VideoFormat) -> bool:
 
 
 def _depth(pixel_format: str) -> int:
-    match = _PLANAR.match(pixel_format)
+    match = _PLANAR.match(pixel_format) or _PLANAR_RGB.match(pixel_format)
     return int(match[1]) if match and match[1] else 8
 
 
@@ -299,15 +332,17 @@ def plane_of(frame: av.VideoFrame, index: int) -> Plane:
 
 def planes_of(frame: av.VideoFrame) -> list[Plane]:
     """Views of all samples of a format that `writable_formats` knows, in the order of raw video."""
-    if frame.format.name in _PACKED:
+    if frame.format.name in _PACKED or frame.format.name == "rgb48le":
         return [_packed_pixels(frame)]
     return [plane_of(frame, index) for index in range(len(frame.planes))]
 
 
 def _packed_pixels(frame: av.VideoFrame) -> Plane:
     plane = frame.planes[0]
-    step = 3 if frame.format.name in ("rgb24", "bgr24") else 4
-    rows: Plane = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)
+    name = frame.format.name
+    step = 3 if name in ("rgb24", "bgr24", "rgb48le") else 4
+    dtype = np.dtype("<u2" if name == "rgb48le" else np.uint8)
+    rows: Plane = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
     return rows[:, : plane.width * step].reshape(plane.height, plane.width, step)
 
 
@@ -356,21 +391,21 @@ def _levels(spec: ColourSpec, depth: int) -> tuple[int, int, int]:
     return 16 * scale, 219 * scale, 224 * scale
 
 
-def _to_rgb_matrix(spec: ColourSpec, depth: int) -> NDArray[np.float64]:
-    """[3, 4]: codes (Y, U, V, 1) of `depth` bits -> R, G, B in 0..255."""
+def _to_rgb_matrix(spec: ColourSpec, depth: int, white: int) -> NDArray[np.float64]:
+    """[3, 4]: codes (Y, U, V, 1) of `depth` bits -> R, G, B in 0..`white`."""
     kr, kb = _WEIGHTS[spec.matrix]
     kg = 1.0 - kr - kb
     black, luma, chroma = _levels(spec, depth)
     neutral = 1 << (depth - 1)
     red_v, blue_u = 2 * (1 - kr), 2 * (1 - kb)
     unit = np.array([[1, 0, red_v], [1, -kb * blue_u / kg, -kr * red_v / kg], [1, blue_u, 0]])
-    scaled = 255 * unit / np.array([luma, chroma, chroma])
+    scaled = white * unit / np.array([luma, chroma, chroma])
     return np.hstack([scaled, -scaled @ np.array([[black], [neutral], [neutral]])])
 
 
 def _round(values: Plane, depth: int = 8) -> Plane:
     """float32 to the nearest uint8 or uint16 code of `depth` bits, out-of-range values clamped."""
-    if depth == 8:
+    if depth in (8, 16):
         zero = np.zeros(4)  # OpenCV's scalar: this is its one-pass rounding and clamping cast
-        return np.asarray(cv2.add(values, zero, dtype=cv2.CV_8U), np.uint8)
+        return np.asarray(cv2.add(values, zero, dtype=cv2.CV_8U if depth == 8 else cv2.CV_16U))
     return np.clip(np.rint(values), 0, (1 << depth) - 1).astype(np.uint16)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import av
 
-Rgb = NDArray[np.uint8]
-"""One picture: uint8 [H, W, 3], RGB, full range (0 black, 255 white)."""
+Rgb = NDArray[np.uint8] | NDArray[np.uint16]
+"""One picture: [H, W, 3], RGB, full range: uint8 (0 black, 255 white), or uint16 (65535 white) where the
+source has more than 8 bits."""
 
 
 Origin = Literal["source", "synthesised", "repeated"]
@@ -65,7 +66,7 @@ class Frame:
 
     @property
     def rgb(self) -> Rgb:
-        """What the network sees: uint8 [H, W, 3]."""
+        """What the network sees: [H, W, 3]."""
         if callable(self._picture):
             self._picture = self._picture()
         return self._picture
@@ -106,6 +107,7 @@ class StreamInfo:
     constant_rate: bool  # every frame lies on the grid of `rate`, to within the container's clock tick
     frame_count: int | None  # from the container's index, so it may decode to fewer; None: not known (a pipe)
     description: str  # for people: "h264 yuv420p bt709 limited", "24 png images"
+    bits: int = 8  # per colour sample
 
 
 class FrameSource(Protocol):

@@ -7,10 +7,11 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
@@ -83,11 +84,11 @@ class Interpolator:
         """The model's new frames between `f1` and `f2`, in time order: `model.factor - 1` of them.
 
         Args:
-            f0, f1, f2, f3: consecutive pictures of one size, uint8 [H, W, 3] RGB. At the start of a clip
-                pass its first frame twice, at the end its last.
+            f0, f1, f2, f3: consecutive pictures of one size, uint8 or uint16 [H, W, 3] RGB. At
+                the start of a clip pass its first frame twice, at the end its last.
 
         Returns:
-            uint8 [H, W, 3] RGB pictures.
+            [H, W, 3] RGB pictures: uint16 for uint16 if the model's ends are float, else uint8.
 
         Raises:
             InputError: wrong type, shape or size.
@@ -105,8 +106,8 @@ class Interpolator:
         Lazy: frames are pulled as the result is consumed, and a few are held at a time.
 
         Args:
-            frames: pictures of one size, uint8 [H, W, 3] RGB. They are held until their windows are done: a
-                generator must not write the next one into the same buffer.
+            frames: pictures of one size, uint8 or uint16 [H, W, 3] RGB. They are held until their windows
+                are done: a generator must not write the next one into the same buffer.
             factor: any that the model makes, natively or by passing over its own result; by default the
                 model's own.
 
@@ -175,7 +176,8 @@ def _fade(start: Frame, end: Frame, time: Fraction) -> Frame:
     share = float((time - start.time) / (end.time - start.time))
 
     def blend() -> Rgb:
-        return np.asarray(cv2.addWeighted(start.rgb, 1 - share, end.rgb, share, 0), np.uint8)
+        mixed: NDArray[Any] = np.asarray(cv2.addWeighted(start.rgb, 1 - share, end.rgb, share, 0))
+        return mixed
 
     frame = Frame(blend, time, origin="synthesised")
     frame.cut = start, end

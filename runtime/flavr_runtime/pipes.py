@@ -21,7 +21,15 @@ from flavr_runtime import _y4m
 from flavr_runtime._destination import STDOUT, Destination, FileDestination, StdoutDestination
 from flavr_runtime._pictures import Pictures
 from flavr_runtime._y4m import Y4mHeader
-from flavr_runtime.colour import ColourSpec, has_alpha, is_opaque, planes_of, to_rgb, writable_formats
+from flavr_runtime.colour import (
+    ColourSpec,
+    bits_of,
+    has_alpha,
+    is_opaque,
+    planes_of,
+    to_rgb,
+    writable_formats,
+)
 from flavr_runtime.encoders import EncodeOptions, Encoder, choose_pixel_format
 from flavr_runtime.errors import InputError, OutputError, UsageError
 from flavr_runtime.frames import Frame, StreamInfo
@@ -138,7 +146,7 @@ class PipeReader:
         kind = "y4m" if raw is None else "rawvideo"
         self._info = StreamInfo(
             self._path, header.width, header.height, rate, True, self._count(),
-            f"{kind} {header.pixel_format} {colour}",
+            f"{kind} {header.pixel_format} {colour}", bits_of(header.pixel_format),
         )  # fmt: skip
         self._notices = [interlaced_notice(self._name)] if header.interlaced else []
         if has_alpha(header.pixel_format) and self._drop_alpha:

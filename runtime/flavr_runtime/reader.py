@@ -17,7 +17,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from flavr_runtime.colour import ColourSpec, has_alpha, is_opaque, to_rgb
+from flavr_runtime.colour import ColourSpec, bits_of, has_alpha, is_opaque, to_rgb
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.timing import FrameClock, Timeline, read_timeline
@@ -202,15 +202,11 @@ class VideoReader:
             constant_rate=timeline.constant,
             frame_count=timeline.count,
             description=f"{_codec_name(stream)} {pixel_format} {colour}",
+            bits=bits_of(pixel_format),
         )
         self._check_alpha(stream, first)
         if first.interlaced_frame:
             self._notices.append(interlaced_notice(self._path.name))
-        if max(component.bits for component in first.format.components) > 8:
-            self._notices.append(
-                f"{self._path.name} is {pixel_format}: its own frames stay as they are, new frames are "
-                "computed in 8 bits per colour"
-            )
 
     def _check_alpha(self, stream: VideoStream, first: av.VideoFrame) -> None:
         cure = "which would be lost; --drop-alpha goes on without it"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from flavr_runtime.colour import Plane, at_depth
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.holds import runs
@@ -141,7 +142,8 @@ def listed_cuts(path: Path) -> CutMarker:
 def _small(rgb: Rgb) -> Rgb:
     """BGR, as OpenCV and PySceneDetect have it, at most 256 pixels wide."""
     height, width = rgb.shape[:2]
+    small: Plane = rgb
     if width > _DETECTION_WIDTH:
         size = (_DETECTION_WIDTH, max(1, round(height * _DETECTION_WIDTH / width)))
-        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return np.ascontiguousarray(rgb[..., ::-1])
+        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+    return np.ascontiguousarray(at_depth(small, 8)[..., ::-1], np.uint8)

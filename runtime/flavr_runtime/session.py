@@ -23,6 +23,8 @@ WINDOW = 4  # frames that the network looks at
 FORMATS = ("1",)  # versions of the file format that this runtime understands
 
 DEFAULT_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x.onnx"
+DEEP_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x_float.onnx"
+"""The same network with float ends, for pictures of more than 8 bits; its weights lie in DEFAULT_MODEL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,10 @@ class Session:
     def run(self, frames: Sequence[Rgb]) -> list[Rgb]:
         """The new frames between the middle two of four, in time order.
 
+        They are uint16 if one of the four is and the model's ends are float, else uint8.
+
         Args:
-            frames: four pictures of one size, uint8 [H, W, 3] RGB.
+            frames: four pictures of one size, uint8 or uint16 [H, W, 3] RGB.
 
         Raises:
             InputError: wrong number, type or size of frames.
@@ -106,7 +110,7 @@ class Session:
         finally:
             self._running.discard(options)
         with spent("convert from the network"):
-            return self._io.pictures(outputs)
+            return self._io.pictures(outputs, 16 if any(frame.dtype == np.uint16 for frame in frames) else 8)
 
     def cancel(self) -> None:
         """Let the runs that are going on in other threads end at their next node, with a ModelError."""
@@ -199,9 +203,15 @@ def check_picture(picture: object, position: int) -> None:
         raise InputError(
             f"frame {position} is a {type(picture).__name__}; a NumPy array uint8 [H, W, 3] is needed"
         )
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+    if (
+        picture.dtype not in (np.uint8, np.uint16)
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or not picture.size
+    ):
         raise InputError(
-            f"frame {position} is {picture.dtype} {list(picture.shape)}; uint8 [H, W, 3] RGB is needed"
+            f"frame {position} is {picture.dtype} {list(picture.shape)}; "
+            "uint8 [H, W, 3] RGB is needed, or uint16"
         )
 
 

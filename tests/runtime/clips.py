@@ -53,7 +53,7 @@ def render_clip(
     metadata: dict[str, str] | None = None,
     chapters: list[dict[str, Any]] | None = None,
     stream_metadata: dict[str, str] | None = None,
-    picture: Callable[[int, int, int], Picture] = moving_square,
+    picture: Callable[[int, int, int], NDArray[Any]] = moving_square,
 ) -> Path:
     """`times` (seconds) replace the grid of `rate`; `tags` are matrix, range, primaries and transfer."""
     with av.open(str(path), "w") as container:

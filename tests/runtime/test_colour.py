@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import av
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from flavr_runtime.colour import (
     ColourSpec,
+    at_depth,
     convert,
     from_rgb,
     is_opaque,
     plane_of,
+    planes_of,
     to_rgb,
     writable_formats,
 )
@@ -33,7 +36,7 @@ def in_gamut_frame(
     rng = np.random.default_rng(5)
     tag, kr, kb = MATRICES[matrix]
     kg = 1 - kr - kb
-    sx, sy = SUBSAMPLING.get(pixel_format.removesuffix("10le"), (1, 1))
+    sx, sy = SUBSAMPLING.get(re.sub(r"1\dle$", "", pixel_format), (1, 1))
     h, w = -(-height // sy), -(-width // sx)
     y, x = np.mgrid[0:h, 0:w]
     edges = 0.1 + 0.8 * np.stack([x // 5 % 2, y // 7 % 2, (x + y) // 9 % 2], -1)
@@ -47,7 +50,7 @@ def in_gamut_frame(
 
     red, blue = 2 * (1 - kr) * (v - neutral) / chroma_span, 2 * (1 - kb) * (u - neutral) / chroma_span
     offsets = np.stack([red, -(kr * red + kb * blue) / kg, blue], -1).repeat(sy, 0).repeat(sx, 1)
-    if pixel_format == "gray":
+    if pixel_format.startswith("gray"):
         offsets = np.zeros_like(offsets)
     offsets = offsets[:height, :width]
     lowest = np.ceil(np.maximum(0, -offsets.min(-1)) * luma_span)
@@ -61,7 +64,7 @@ def in_gamut_frame(
     views[0][...] = np.rint(lowest + place * (highest - lowest)) + black
     if pixel_format == "nv12":
         views[1][:, 0::2], views[1][:, 1::2] = u, v
-    elif pixel_format != "gray":
+    elif not pixel_format.startswith("gray"):
         views[1][...], views[2][...] = u, v
     return frame
 
@@ -98,12 +101,54 @@ def test_new_frames_have_the_colours_of_their_neighbours(
             assert abs(plane.mean()) < 0.1
 
 
-def test_10bit_source_loses_at_most_half_an_8bit_step_in_new_frames() -> None:
-    frame = in_gamut_frame("yuv420p10le", 320, 180, "bt709", False, "random", depth=10)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv420p16le", "gray12le"]
+)
+def test_deep_video_comes_back_to_one_code_of_its_own_depth(
+    pixel_format: str, matrix: str, full: bool
+) -> None:
+    depth = av.VideoFormat(pixel_format).components[0].bits
+    frame = in_gamut_frame(pixel_format, 160, 90, matrix, full, "random", depth=depth)
     spec = ColourSpec.of(frame)
-    for plane in differences(frame, from_rgb(to_rgb(frame, spec), "yuv420p10le", spec)):
-        assert abs(plane).max() <= 3  # 10-bit codes: 2 from rounding RGB to 8 bits, 1 from rounding back
-        assert abs(plane.mean()) < 0.1
+    rgb = to_rgb(frame, spec)
+    assert rgb.dtype == np.uint16
+    most = 1 if depth <= 12 else 4  # RGB has 16 bits itself, and limited range fewer codes
+    for plane in differences(frame, from_rgb(rgb, pixel_format, spec)):
+        assert abs(plane).max() <= most
+        assert abs(plane.mean()) < 0.1 * most
+
+
+@pytest.mark.parametrize("pixel_format", ["gbrp10le", "gbrp12le", "gbrp16le", "rgb48le"])
+def test_deep_rgb_formats_lose_nothing(pixel_format: str) -> None:
+    depth = av.VideoFormat(pixel_format).components[0].bits
+    codes = np.random.default_rng(1).integers(0, 1 << depth, (9, 15, 3)).astype(np.uint16)
+    frame = av.VideoFrame(15, 9, pixel_format)
+    if pixel_format == "rgb48le":
+        planes_of(frame)[0][...] = codes
+    else:
+        for plane, channel in zip(planes_of(frame), (1, 2, 0), strict=True):
+            plane[...] = codes[..., channel]
+    spec = ColourSpec("rgb", True)
+    rgb = to_rgb(frame, spec)
+    assert rgb.dtype == np.uint16
+    assert np.array_equal(rgb, np.rint(codes * (65535 / ((1 << depth) - 1))))
+    back = from_rgb(rgb, pixel_format, spec)
+    for plane, other in zip(planes_of(frame), planes_of(back), strict=True):
+        np.testing.assert_array_equal(plane, other)
+
+
+def test_black_and_white_are_the_same_at_every_depth() -> None:
+    ends = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
+    assert at_depth(ends, 8) is ends
+    assert np.array_equal(at_depth(ends, 16), ends * np.uint16(257))
+    assert np.array_equal(at_depth(at_depth(ends, 16), 8), ends)
+    spec = ColourSpec()
+    for pixel_format in ("yuv444p10le", "yuv444p", "gbrp10le"):
+        shallow, deep = (from_rgb(rgb, pixel_format, spec) for rgb in (ends, at_depth(ends, 16)))
+        for plane, other in zip(planes_of(shallow), planes_of(deep), strict=True):
+            np.testing.assert_array_equal(plane, other)
 
 
 @pytest.mark.parametrize("pixel_format", ["rgb24", "bgr24", "gbrp", "bgra", "rgba", "argb", "abgr", "bgr0"])

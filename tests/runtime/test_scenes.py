@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from clips import render_clip
+from clips import Picture, render_clip
 from flavr_runtime.cli import command
 from flavr_runtime.errors import InputError
-from flavr_runtime.frames import Frame, Rgb
+from flavr_runtime.frames import Frame
 from flavr_runtime.interpolator import Interpolator
 from flavr_runtime.scenes import detected_cuts, listed_cuts
 from model_files import write_blend_model
 
 
-def scene(seed: int, shift: float, size: tuple[int, int] = (72, 96)) -> Rgb:
+def scene(seed: int, shift: float, size: tuple[int, int] = (72, 96)) -> Picture:
     """A textured picture in two colours of its own, panned by `shift` pixels."""
     rng = np.random.default_rng(seed)
     dark, bright = rng.integers(0, 110, 3), rng.integers(130, 256, 3)
@@ -146,7 +146,7 @@ def test_a_frame_across_a_cut_in_an_outer_gap_is_replaced_by_the_inner_one(
 
 
 def test_flavr_run_never_morphs_one_scene_into_the_next(tmp_path: Path) -> None:
-    def two_scenes(index: int, width: int, height: int) -> Rgb:
+    def two_scenes(index: int, width: int, height: int) -> Picture:
         return scene(3 if index < 7 else 4, 1.5 * index, (height, width))
 
     clip = render_clip(tmp_path / "cut.mkv", frames=14, codec="ffv1", picture=two_scenes)
