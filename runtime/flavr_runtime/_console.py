@@ -33,13 +33,14 @@ def print_plan(job: Job, interpolator: Interpolator) -> None:
 
 def print_result(job: Job, result: Progress) -> None:
     """What came out, and how fast."""
-    speed = result.written / result.seconds if result.seconds else 0.0
     repeated = f", {result.repeated} repeated where nothing moves or a scene ends" if result.repeated else ""
     held = f"; {result.held} held frames smoothed" if result.held else ""
+    kept = f"; {result.kept} kept from before" if result.kept else ""
+    new = f"{result.synthesised} new{repeated}"
     click.echo(
         f"{job.output}: {rate_text(job.timing.rate)} fps, {result.written} frames "
-        f"({result.passed} from the source, {result.synthesised} new{repeated}; {result.cuts} cuts{held}) "
-        f"in {result.seconds:.1f} s, {speed:.1f} frames/s",
+        f"({result.passed} from the source, {new}; {result.cuts} cuts{held}{kept}) "
+        f"in {result.seconds:.1f} s, {result.speed:.1f} frames/s",
         err=True,
     )
 
@@ -57,6 +58,21 @@ def print_profile(profile: Profile) -> None:
         "overlap, each adds up to the whole",
         err=True,
     )
+
+
+@contextlib.contextmanager
+def kept_frames_stated(job: Job) -> Iterator[None]:
+    """Where a run ends early, say what is left of it and how to go on."""
+    try:
+        yield
+    except BaseException:
+        kept, total = job.sink.kept, job.timing.frame_count(job.source.info)
+        if kept and job.work.path.is_dir():
+            click.echo(
+                f"note: {kept} of {total} frames are kept: the same command with --resume goes on from there",
+                err=True,
+            )
+        raise
 
 
 @contextlib.contextmanager
@@ -81,9 +97,8 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("", total=None, speed=0.0)
 
         def update(progress: Progress) -> None:
-            speed = progress.written / progress.seconds if progress.seconds else 0.0
             total = None if progress.total is None else max(progress.total, progress.written)
-            bar.update(task, completed=progress.written, total=total, speed=speed)
+            bar.update(task, completed=progress.written, total=total, speed=progress.speed)
 
         yield update
 

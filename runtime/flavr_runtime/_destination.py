@@ -36,7 +36,7 @@ class FileDestination:
 
     def __init__(self, path: Path, source: Path, overwrite: bool) -> None:
         """Raises OutputError where no file may or can be written at `path`."""
-        _check_place(path, source, overwrite)
+        check_place(path, source, overwrite)
         self._path = path
         self._partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
 
@@ -90,7 +90,8 @@ class StdoutDestination:
             self._stream = None
 
 
-def _check_place(path: Path, source: Path, overwrite: bool) -> None:
+def check_place(path: Path, source: Path, overwrite: bool) -> None:
+    """Raises OutputError where no file may or can be written at `path`."""
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: the folder {folder} does not exist; create it first")

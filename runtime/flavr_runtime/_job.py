@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from flavr_runtime._identity import run_identity
 from flavr_runtime._run_options import RunOptions
 from flavr_runtime.encoders import CONTAINERS, EncodeOptions
 from flavr_runtime.errors import UsageError
@@ -17,6 +18,7 @@ from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
 from flavr_runtime.session import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, check_size, read_model_info
 from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource
+from flavr_runtime.workfolder import WorkFolder
 
 _IMAGE_RATE = Fraction(25)
 
@@ -30,6 +32,7 @@ class Job:
     timing: Timing
     mark_cuts: CutMarker | None
     output: str
+    work: WorkFolder
     sink: FrameSink
 
     @property
@@ -46,6 +49,7 @@ class Job:
             *(["the sound is left out of slow motion"] if silent else []),
             *self.source.notices,
             *self.sink.notices,
+            *self.work.notices,
         ]
 
 
@@ -69,6 +73,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     )
     check_size(model, source.info.width, source.info.height)
     output = str(_default_output(input_path, options, timing)) if output is None else output
+    work = _work_folder(input_path, output, model, options)
     sink = open_sink(
         output,
         source,
@@ -84,8 +89,18 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         overwrite=encoding.overwrite,
         constant_rate=True if timing_options.fps is not None else None,
         stretch=timing.stretch,
+        work=work,
     )
-    return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, sink)
+    return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, work, sink)
+
+
+def _work_folder(input_path: Path, output: str, model: ModelInfo, options: RunOptions) -> WorkFolder:
+    resume = options.encoding.resume
+    if input_path.is_dir() or input_path.is_file():
+        return WorkFolder(Path(output), resume=resume, identity=run_identity(input_path, model, options))
+    if resume:
+        raise UsageError(f"--resume: {input_path} is a stream, which cannot be read again; name a file")
+    return WorkFolder(Path(output), lasting=False)
 
 
 def _read_options(input_path: Path, options: RunOptions) -> ReadOptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
@@ -16,11 +16,15 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 class _Declaration:
     names: tuple[str, ...]
     settings: Mapping[str, Any]
+    shapes_result: bool
 
 
-def option(*names: str, **settings: Any) -> Any:
-    """A field that is set by an option; the arguments are those of `click.option`."""
-    return field(metadata={"option": _Declaration(names, settings)})
+def option(*names: str, shapes_result: bool = True, **settings: Any) -> Any:
+    """A field that is set by an option; the arguments are those of `click.option`.
+
+    Without `shapes_result`, the frames and sound of the result do not depend on it.
+    """
+    return field(metadata={"option": _Declaration(names, settings, shapes_result)})
 
 
 def add_options(groups: type[object]) -> Callable[[_Command], _Command]:
@@ -43,6 +47,16 @@ def read_options(groups: type[_Group], values: Mapping[str, object]) -> _Group:
         for name, group in _groups(groups).items()
     }
     return groups(**filled)
+
+
+def settings_of(groups: object) -> Iterator[tuple[str, object]]:
+    """The long name and the value of every option that the result depends on."""
+    for name in _groups(type(groups)):
+        group = getattr(groups, name)
+        for each in fields(group):
+            declaration: _Declaration = each.metadata["option"]
+            if declaration.shapes_result:
+                yield max(declaration.names, key=len).partition("/")[0], getattr(group, each.name)
 
 
 def _groups(groups: type[object]) -> dict[str, type[object]]:

@@ -50,12 +50,14 @@ class EngineOptions:
 
     model: Path | None = option(
         "--model",
+        shapes_result=False,  # its contents do
         type=click.Path(path_type=Path),
         metavar="M.onnx",
         help="A file written by flavr-export. [default: the small 2x network that ships with flavr]",
     )
     provider: str = option(
         "--provider",
+        shapes_result=False,  # the one that is taken does
         type=click.Choice(PROVIDER_CHOICES),
         default="auto",
         show_default=True,
@@ -63,6 +65,7 @@ class EngineOptions:
     )
     threads: int | None = option(
         "--threads",
+        shapes_result=False,
         type=click.IntRange(1, 256),
         metavar="N",
         help="CPU threads for the network. [default: one per physical core]",
@@ -177,17 +180,26 @@ class EncodingOptions:
     audio: bool = option(
         "--audio/--no-audio", default=True, show_default=True, help="Copy the sound, without re-encoding."
     )
-    overwrite: bool = option("-y", "--overwrite", is_flag=True, help="Replace an output that exists.")
+    overwrite: bool = option(
+        "-y", "--overwrite", is_flag=True, shapes_result=False, help="Replace an output that exists."
+    )
+    resume: bool = option(
+        "--resume",
+        is_flag=True,
+        shapes_result=False,
+        help="Go on where a run with the same options was interrupted; the result is the same.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
     """What is told of the run."""
 
-    quiet: bool = option("-q", "--quiet", is_flag=True, help="Print errors only.")
+    quiet: bool = option("-q", "--quiet", is_flag=True, shapes_result=False, help="Print errors only.")
     profile: bool = option(
         "--profile",
         is_flag=True,
+        shapes_result=False,
         help="Print at the end what the time went to, stage by stage, and the network's share of it.",
     )
 

@@ -26,6 +26,7 @@ Examples:
   flavr-run frames/ -o smooth.mp4 --framerate 24     a folder of images, as 48 fps video
   flavr-run clip.mp4 -o frames/                      the result as a folder of PNG images
   ffmpeg -i in.mp4 -f yuv4mpegpipe - | flavr-run - -o - | ffmpeg -i - out.mp4
+  flavr-run film.mkv -o smooth.mkv --resume          goes on where this was interrupted
 """
 
 
@@ -64,17 +65,29 @@ def main() -> None:
 
 
 def _run(job: Job, options: RunOptions) -> None:
-    from flavr_runtime._console import print_plan, print_profile, print_result, progress_bar
+    from flavr_runtime._console import (
+        kept_frames_stated,
+        print_plan,
+        print_profile,
+        print_result,
+        progress_bar,
+    )
     from flavr_runtime.interpolator import Interpolator
     from flavr_runtime.pipeline import interpolate
     from flavr_runtime.profile import profiled, spent
 
     engine, quiet = options.engine, options.report.quiet
     interpolator = Interpolator(job.model, provider=engine.provider, threads=engine.threads)
+    job.work.identify(interpolator.identity)
     if not quiet:
         print_plan(job, interpolator)
-    # Entering and leaving the sink writes the header, and what the encoder still holds.
-    with profiled() as profile, spent("open and finish"), job.sink, progress_bar(quiet=quiet) as on_progress:
+    with (
+        kept_frames_stated(job),
+        profiled() as profile,
+        spent("open and finish"),  # entering and leaving the sink tries the encoder, and joins what it made
+        job.sink,
+        progress_bar(quiet=quiet) as on_progress,
+    ):
         result = interpolate(
             job.source,
             job.sink,

@@ -133,6 +133,15 @@ class FrameSink(Protocol):
         """What the user should know about the output, one sentence each (a pixel format changed, ...)."""
         ...
 
+    @property
+    def kept(self) -> int:
+        """Frames of the result that are safe on the disk, and would be after a crash.
+
+        When the `with` block is entered, these are what an interrupted run has left: `write` passes over as
+        many without looking at their pictures.
+        """
+        ...
+
     def write(self, frame: Frame) -> None: ...
 
     def __enter__(self) -> Self: ...

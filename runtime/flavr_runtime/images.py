@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ import numpy as np
 from flavr_runtime.errors import InputError, OutputError
 from flavr_runtime.frames import Frame, Rgb, StreamInfo
 from flavr_runtime.traits import MediaSource, SourceTraits
+from flavr_runtime.workfolder import DISK_FULL, WorkFolder, write_durably
 
 __all__ = ["ImageFolderReader", "ImageFolderWriter", "read_image"]
 
@@ -103,10 +103,18 @@ class ImageFolderWriter:
     """A folder of 000001.png, 000002.png, ... that appears under its name when the `with` block ends well.
 
     A source image that is a PNG already is copied byte for byte; every other frame is written as an 8-bit RGB
-    PNG. Raises OutputError, from the constructor for all that can be known there.
+    PNG. Until all are there they are kept in `work`. Raises OutputError, from the constructor for all that
+    can be known there.
     """
 
-    def __init__(self, folder: Path | str, source: MediaSource, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        source: MediaSource,
+        *,
+        overwrite: bool = False,
+        work: WorkFolder | None = None,
+    ) -> None:
         self._folder = Path(folder).resolve()  # "." and links have no name that could be given at the end
         parent = self._folder.parent
         if not parent.is_dir():
@@ -115,8 +123,9 @@ class ImageFolderWriter:
             _check_replaceable(self._folder, source.info.path, overwrite)
         if not os.access(parent, os.W_OK):
             raise OutputError(f"{self._folder}: no permission to write in {parent}")
-        self._partial = self._folder.with_name(f".{self._folder.name}.partial-{os.getpid()}")
-        self._count = 0
+        self._work = work or WorkFolder(self._folder)
+        self._partial = self._work.path / "images"
+        self._count = self._kept = self._continued_at = 0
         self._notices: list[str] = []
         if source.traits.audio:
             self._notices.append("a folder of images has no sound: the audio is left out")
@@ -127,20 +136,31 @@ class ImageFolderWriter:
     def notices(self) -> list[str]:
         return self._notices
 
+    @property
+    def kept(self) -> int:
+        """Images that are whole on the disk."""
+        return self._kept
+
     def write(self, frame: Frame) -> None:
         self._count += 1
-        target = self._partial / f"{self._count:06d}.png"
+        if self._count <= self._continued_at:
+            return
         with self._mapped_errors():
             if isinstance(frame.source, Path) and frame.source.suffix.lower() == ".png":
-                shutil.copyfile(frame.source, target)
+                data = frame.source.read_bytes()
             else:
                 bgr = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR)
-                _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
-                target.write_bytes(data.tobytes())
+                data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])[1].tobytes()
+            write_durably(self._image(self._count), data)
+        self._kept = self._count
 
     def __enter__(self) -> Self:
         with self._mapped_errors():
-            self._partial.mkdir()
+            self._work.open()
+            self._partial.mkdir(exist_ok=True)
+            while self._image(self._kept + 1).exists():
+                self._kept += 1
+        self._continued_at = self._kept
         return self
 
     def __exit__(
@@ -149,8 +169,12 @@ class ImageFolderWriter:
         try:
             if error is None:
                 self._publish()
+                self._kept = 0
         finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self._work.close(remove=self._kept == 0)
+
+    def _image(self, number: int) -> Path:
+        return self._partial / f"{number:06d}.png"
 
     def _publish(self) -> None:
         if self._count == 0:
@@ -165,9 +189,9 @@ class ImageFolderWriter:
         try:
             yield
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in DISK_FULL:
                 raise OutputError(
-                    f"{self._folder}: the disk is full; free some space and run again"
+                    f"{self._folder}: the disk is full; free some space, then --resume"
                 ) from error
             raise OutputError(f"{self._folder}: cannot write it ({error.strerror or error})") from error
 

@@ -65,6 +65,11 @@ class Interpolator:
         return self._session.selected.execution_provider
 
     @property
+    def identity(self) -> dict[str, str]:
+        """What runs the model: another provider or version rounds differently."""
+        return {"the provider": self.execution_provider, "ONNX Runtime": self._session.runtime_version}
+
+    @property
     def placement(self) -> str:
         """Which execution providers run how many nodes of the graph, for people."""
         counts = self._session.placement

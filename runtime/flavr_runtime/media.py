@@ -18,6 +18,7 @@ from flavr_runtime.images import ImageFolderReader, ImageFolderWriter
 from flavr_runtime.pipes import STDIN, PipeReader, PipeWriter, RawVideo
 from flavr_runtime.reader import VideoReader
 from flavr_runtime.traits import MediaSource
+from flavr_runtime.workfolder import WorkFolder
 from flavr_runtime.writer import EncodeOptions, VideoWriter
 
 __all__ = ["ReadOptions", "open_sink", "open_source"]
@@ -67,6 +68,7 @@ def open_sink(
     overwrite: bool = False,
     constant_rate: bool | None = None,
     stretch: Fraction = Fraction(1),
+    work: WorkFolder | None = None,
 ) -> FrameSink:
     """The writer for `path`: a folder of PNG images where it has no suffix or ends in a slash, else a video.
 
@@ -80,6 +82,10 @@ def open_sink(
         raise UsageError(f"unknown output format {container}; use one of {', '.join(OUTPUT_FORMATS)}")
     if container is None and (str(path) == STDOUT or target.suffix.lower() == ".y4m"):
         container = "y4m"
+    if work is not None and work.resume and (container in RAW_FORMATS or str(path) == STDOUT):
+        raise UsageError(
+            f"--resume: what goes to {path} as {container} cannot be continued; name a video file"
+        )
     if container in RAW_FORMATS:
         return PipeWriter(
             target,
@@ -91,7 +97,7 @@ def open_sink(
             constant_rate=constant_rate,
         )
     if container is None and (target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep))):
-        return ImageFolderWriter(target, source, overwrite=overwrite)
+        return ImageFolderWriter(target, source, overwrite=overwrite, work=work)
     return VideoWriter(
         target,
         source,
@@ -102,6 +108,7 @@ def open_sink(
         overwrite=overwrite,
         constant_rate=constant_rate,
         stretch=stretch,
+        work=work,
     )
 
 

@@ -37,7 +37,13 @@ class Progress:
     repeated: int = 0  # ... one of these shown once more, where nothing moves or a scene ends
     cuts: int = 0  # found so far
     held: int = 0  # repeats in the source in whose place the picture now moves
+    kept: int = 0  # frames that an interrupted run had written already
     seconds: float = 0.0  # since the first frame was asked for
+
+    @property
+    def speed(self) -> float:
+        """New frames of the result per second."""
+        return max(0, self.written - self.kept) / self.seconds if self.seconds else 0.0
 
     def count(self, frame: Frame) -> None:
         self.written += 1
@@ -82,7 +88,7 @@ def interpolate(
     Raises:
         FlavrRuntimeError: from whichever stage failed.
     """
-    progress = Progress(total=timing.frame_count(source.info))
+    progress = Progress(total=timing.frame_count(source.info), kept=sink.kept)
     started = time.monotonic()
     with Stages(interpolator.cancel) as stages:
         frames = spent_on_each(source.frames(), "decode")
@@ -95,7 +101,7 @@ def interpolate(
             frames = timing.stretched(smooth)
         else:
             frames = timing.apply(expand(frames, timing.factor))
-        frames = stages.ahead(_made(frames), "network", limit=ahead)
+        frames = stages.ahead(_made(frames, sink.kept), "network", limit=ahead)
         for frame in frames:
             with spent("encode"):
                 sink.write(frame)
@@ -106,8 +112,12 @@ def interpolate(
     return progress
 
 
-def _made(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """The frames with their pictures: those of the network are made here, and not where they are written."""
-    for frame in frames:
-        frame.make()
+def _made(frames: Iterable[Frame], kept: int) -> Iterator[Frame]:
+    """The frames with their pictures: those of the network are made here, and not where they are written.
+
+    Nobody looks at the first `kept` ones, which an interrupted run has written.
+    """
+    for number, frame in enumerate(frames):
+        if number >= kept:
+            frame.make()
         yield frame

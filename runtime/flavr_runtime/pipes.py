@@ -271,6 +271,11 @@ class PipeWriter:
     def notices(self) -> list[str]:
         return self._notices
 
+    @property
+    def kept(self) -> int:
+        """A stream cannot be continued."""
+        return 0
+
     def __enter__(self) -> Self:
         with self._mapped_errors():
             target = self._destination.target()

@@ -78,6 +78,7 @@ class Session:
             )
         self.placement = _placement(self._session)
         self._running: set[onnxruntime.RunOptions] = set()
+        self.runtime_version = _runtime_version()
 
     def run(self, frames: Sequence[Rgb]) -> list[Rgb]:
         """The new frames between the middle two of four, in time order.
@@ -274,6 +275,12 @@ def _placement(session: onnxruntime.InferenceSession) -> dict[str, int]:
     for subgraph in session.get_provider_graph_assignment_info():
         counts[subgraph.ep_name] += len(subgraph.get_nodes())
     return dict(counts)
+
+
+def _runtime_version() -> str:
+    import onnxruntime as ort
+
+    return str(ort.__version__)
 
 
 def _first_line(error: BaseException) -> str:

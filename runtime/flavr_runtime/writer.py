@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,18 +13,20 @@ from typing import Self, cast
 
 import av
 from av.container import OutputContainer
-from av.packet import Packet
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from flavr_runtime._destination import STDOUT, Destination, FileDestination, StdoutDestination
+from flavr_runtime._destination import STDOUT, check_place
 from flavr_runtime._pictures import Pictures
 from flavr_runtime.colour import has_alpha
 from flavr_runtime.encoders import EncodeOptions, choose_pixel_format, container_for, encoder_for
 from flavr_runtime.errors import OutputError
 from flavr_runtime.frames import Frame
-from flavr_runtime.passthrough import AudioCopy, carried_tags, check_audio
+from flavr_runtime.muxing import EncodedVideo, OutputFile, StreamedVideo
+from flavr_runtime.passthrough import carried_tags, check_audio
+from flavr_runtime.segmented import SegmentedVideo
 from flavr_runtime.traits import MediaSource
+from flavr_runtime.workfolder import DISK_FULL, WorkFolder
 
 __all__ = ["EncodeOptions", "VideoWriter"]
 
@@ -44,8 +45,10 @@ class VideoWriter:
     own `time`, and the last one is held until the source's end. `stretch` is how much longer than the source
     the result lasts (slow motion), which applies to the end and the chapters; sound cannot follow it.
 
+    A file is encoded in segments that are kept in `work` until they are joined: see SegmentedVideo.
+
     The constructor raises OutputError for all that can be known without encoding; entering the `with` block
-    starts the encoder and writes the header, so that a refused setting or a read-only folder shows then.
+    tries the encoder and the container, so that a refused setting or a read-only folder shows then.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class VideoWriter:
         overwrite: bool = False,
         constant_rate: bool | None = None,
         stretch: Fraction = Fraction(1),
+        work: WorkFolder | None = None,
     ) -> None:
         self._path = Path(path)
         self._info, self._traits = source.info, source.traits
@@ -70,17 +74,14 @@ class VideoWriter:
         self._notices: list[str] = []
         self._layout = container_for(self._path, container)
         self._encoder, codec = encoder_for(self._path, self._layout, self._options)
-        self._destination: Destination = (
-            StdoutDestination()
-            if self._path == Path(STDOUT)
-            else FileDestination(self._path, self._info.path, overwrite)
-        )
+        self._name = "standard output" if self._path == Path(STDOUT) else str(self._path)
+        if self._path != Path(STDOUT):
+            check_place(self._path, self._info.path, overwrite)
         self._audio_wanted = audio and bool(self._traits.audio)
         if self._audio_wanted:
             if stretch != 1:
                 raise OutputError("sound cannot be kept in slow motion; use --no-audio")
             check_audio(self._path, self._layout, self._traits.audio)
-        self._name = self._destination.name
         self._pixel_format = self._choose_format([each.name for each in codec.video_formats or ()])
         self._colour = self._traits.colour.for_format(self._pixel_format, self._info.width, self._info.height)
         if self._traits.other_streams:
@@ -90,23 +91,46 @@ class VideoWriter:
         self._pictures = Pictures(self._pixel_format, self._traits.colour, self._colour)
         self._index = -1
         self._first_pts = self._last_pts = 0
-        self._container: OutputContainer | None = None
-        self._stream: VideoStream | None = None
-        self._audio: AudioCopy | None = None
+        self._written = self._continued_at = 0
+        output = OutputFile(
+            self._layout,
+            self._traits,
+            self._add_video,
+            audio_from=self._info.path if self._audio_wanted else None,
+            stretch=stretch,
+        )
+        self._video: EncodedVideo = (
+            StreamedVideo(output)
+            if self._path == Path(STDOUT)
+            else SegmentedVideo(output, self._path, work or WorkFolder(self._path))
+        )
+        self._open = False
 
     @property
     def notices(self) -> list[str]:
         return self._notices
 
+    @property
+    def kept(self) -> int:
+        """Frames of the result that are safe on the disk."""
+        return self._video.kept
+
     def __enter__(self) -> Self:
-        with self._cleaned_up():
-            self._open()
+        for name, value in self._encoder.environment.items():
+            os.environ.setdefault(name, value)  # these print their settings on stderr, whatever FFmpeg says
+        with self._cleaned_up(), self._mapped_errors():
+            self._video.open()
+        self._continued_at, self._open = self._video.kept, True
         return self
 
     def write(self, frame: Frame) -> None:
         """Encode one frame. Raises OutputError if the encoder or the disk refuses it."""
-        if self._stream is None:
+        if not self._open:
             raise OutputError("the writer is not open: use it in a with block")
+        pts = self._pts(frame)
+        self._written += 1
+        if self._written <= self._continued_at:
+            return
         picture = self._pictures.of(frame)
         if (picture.width, picture.height) != (self._info.width, self._info.height):
             # PyAV would scale it without a word.
@@ -114,58 +138,48 @@ class VideoWriter:
                 f"{self._name}: a frame of {picture.width}x{picture.height} in a video of "
                 f"{self._info.width}x{self._info.height}"
             )
-        pts = self._pts(frame)
         picture.pts, picture.time_base = pts, self._time_base
         picture.duration = max(1, round(1 / (self._rate * self._time_base)))
         # A decoded frame remembers that it was a key or B frame, and the encoder would obey that.
         picture.pict_type = PictureType.NONE
-        self._last_pts = pts
         with self._mapped_errors():
-            self._mux(self._stream.encode(picture))
+            self._video.encode(picture)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open = False
         if error is not None:
-            self._discard()
+            self._video.discard()
             return
         with self._cleaned_up():
-            self._finish()
-            self._destination.publish()
+            if self._index < 0:
+                raise OutputError(f"{self._name}: no frame was written")
+            # At a constant rate, holding the last frame to the source's end would make the average rate,
+            # which editors go by, anything but the exact one.
+            end = None if self._constant else round(self._traits.end * self._stretch / self._time_base)
+            with self._mapped_errors():
+                self._video.finish(end)
 
-    def _open(self) -> None:
+    def _add_video(self, container: OutputContainer) -> VideoStream:
+        """The video stream and its encoder, set up but not opened yet."""
         info, traits = self._info, self._traits
-        for name, value in self._encoder.environment.items():
-            os.environ.setdefault(name, value)  # these print their settings on stderr, whatever FFmpeg says
-        with self._mapped_errors():
-            target = self._destination.target()
-            container = self._container = av.open(
-                f"file:{target}" if isinstance(target, str) else target,
-                "w",
-                format=self._layout.format,
-                container_options=dict(self._layout.options),
-            )
-            container.metadata.update(carried_tags(traits.metadata))
-            self._carry_chapters(container)
-            stream = cast(
-                "VideoStream",
-                container.add_stream(self._encoder.name, rate=self._rate, options=self._encoder_options()),
-            )
-            context = stream.codec_context
-            context.width, context.height = info.width, info.height
-            context.pix_fmt = self._pixel_format
-            context.time_base = self._time_base
-            context.thread_count = 0
-            self._colour.tag(context)
-            if traits.sample_aspect_ratio:
-                context.sample_aspect_ratio = traits.sample_aspect_ratio
-            if traits.display_matrix is not None:
-                stream.set_display_matrix(traits.display_matrix)
-            stream.metadata.update(carried_tags(traits.stream_metadata))
-            self._stream = stream
-            if self._audio_wanted:
-                self._audio = AudioCopy(info.path, container, traits.origin)
-            container.start_encoding()
+        stream = cast(
+            "VideoStream",
+            container.add_stream(self._encoder.name, rate=self._rate, options=self._encoder_options()),
+        )
+        context = stream.codec_context
+        context.width, context.height = info.width, info.height
+        context.pix_fmt = self._pixel_format
+        context.time_base = self._time_base
+        context.thread_count = 0
+        self._colour.tag(context)
+        if traits.sample_aspect_ratio:
+            context.sample_aspect_ratio = traits.sample_aspect_ratio
+        if traits.display_matrix is not None:
+            stream.set_display_matrix(traits.display_matrix)
+        stream.metadata.update(carried_tags(traits.stream_metadata))
+        return stream
 
     def _encoder_options(self) -> dict[str, str]:
         encoder, options = self._encoder, dict(self._encoder.options)
@@ -211,71 +225,21 @@ class VideoWriter:
         if self._index < 0:
             self._first_pts = self._last_pts = round(frame.time / self._time_base)
             self._index = 0
-            return self._first_pts
-        if not self._constant:
+        elif not self._constant:
             self._index += 1
-            return max(self._last_pts + 1, round(frame.time / self._time_base))
-        since = frame.time - self._first_pts * self._time_base
-        self._index = max(self._index + 1, round(since * self._rate))
-        return self._first_pts + round(self._index / (self._rate * self._time_base))
-
-    def _carry_chapters(self, container: OutputContainer) -> None:
-        carried = []
-        for chapter in self._traits.chapters:
-            tick = chapter["time_base"] or Fraction(1, 1000)
-            start, end = (
-                round((at * tick - self._traits.origin) * self._stretch / tick)
-                for at in (chapter["start"], chapter["end"])
-            )
-            carried.append(chapter | {"start": start, "end": end, "time_base": tick})
-        if carried:
-            container.set_chapters(carried)
-
-    def _mux(self, packets: Sequence[Packet[VideoStream]], *, flushing: bool = False) -> None:
-        if self._container is None:
-            return
-        for packet in packets:
-            # At a variable rate the last frame is held to the source's end; at a constant one that would
-            # make the average rate, which editors go by, anything but the exact one. MP4 takes its length
-            # from the last packet in decoding order, Matroska from the last one shown.
-            last = packet.pts == self._last_pts or packet is packets[-1]
-            if flushing and last and not self._constant:
-                end = round(self._traits.end * self._stretch / self._time_base)
-                packet.duration = max(packet.duration or 1, end - self._last_pts)
-            if self._audio is not None and packet.dts is not None:
-                self._audio.mux_until(packet.dts * self._time_base)
-            self._container.mux(packet)
-
-    def _finish(self) -> None:
-        if self._container is None or self._stream is None:
-            return
-        if self._index < 0:
-            raise OutputError(f"{self._name}: no frame was written")
-        with self._mapped_errors():
-            self._mux(self._stream.encode(None), flushing=True)
-            if self._audio is not None:
-                self._audio.mux_until(None)
-            self._container.close()
-        self._release()
-
-    def _release(self) -> None:
-        if self._audio is not None:
-            self._audio.close()
-        self._container = self._stream = self._audio = None
-
-    def _discard(self) -> None:
-        with contextlib.suppress(Exception):
-            if self._container is not None:
-                self._container.close()
-        self._release()
-        self._destination.discard()
+            self._last_pts = max(self._last_pts + 1, round(frame.time / self._time_base))
+        else:
+            since = frame.time - self._first_pts * self._time_base
+            self._index = max(self._index + 1, round(since * self._rate))
+            self._last_pts = self._first_pts + round(self._index / (self._rate * self._time_base))
+        return self._last_pts
 
     @contextlib.contextmanager
     def _cleaned_up(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:  # KeyboardInterrupt too: no half-written file may stay
-            self._discard()
+        except BaseException:  # KeyboardInterrupt too: nothing half-written may stay
+            self._video.discard()
             raise
 
     @contextlib.contextmanager
@@ -286,7 +250,9 @@ class VideoWriter:
             raise  # whoever read standard output has seen enough
         except (av.FFmpegError, OSError, ValueError) as error:
             number = getattr(error, "errno", None)
-            if number == errno.ENOSPC:
-                raise OutputError(f"{self._name}: the disk is full; free some space and run again") from error
+            if number in DISK_FULL:
+                raise OutputError(
+                    f"{self._name}: the disk is full; free some space, then --resume"
+                ) from error
             what = getattr(error, "strerror", None) or str(error)
             raise OutputError(f"{self._name}: {self._encoder.name} cannot write it ({what})") from error

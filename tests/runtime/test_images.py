@@ -173,10 +173,11 @@ def stop_halfway(source: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
 
-def test_no_half_written_folder_stays(folder: Path, tmp_path: Path) -> None:
+def test_images_of_a_run_that_stops_halfway_are_kept_out_of_sight(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop_halfway(folder, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, ".out.flavr-parts"}
+    assert [path.name for path in (tmp_path / ".out.flavr-parts" / "images").iterdir()] == ["000001.png"]
 
 
 def test_folder_with_other_files_is_never_deleted(folder: Path, tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ class Sink(Source):
         self.notices: list[str] = []
         self.failure = error
 
+    @property
+    def kept(self) -> int:
+        return 0
+
     def write(self, frame: Frame) -> None:
         if self.failure is not None and len(self.written) == 3:
             raise self.failure

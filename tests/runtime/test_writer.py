@@ -319,7 +319,7 @@ def fail_halfway(source: Path, target: Path, error: BaseException) -> None:
         VideoWriter(target, reader, Fraction(50), overwrite=True) as writer,
     ):
         writer.write(next(reader.frames()))
-        assert leftovers(target.parent)[0].startswith(".out.partial-")
+        assert leftovers(target.parent)[0] == ".out.mp4.flavr-parts"
         raise error
 
 
@@ -360,7 +360,7 @@ def test_frame_of_another_size_is_not_scaled_silently(tmp_path: Path, clip_plain
     assert leftovers(tmp_path) == []
 
 
-def test_full_disk_is_one_line_and_leaves_nothing(
+def test_full_disk_is_one_line_and_keeps_what_is_done(
     tmp_path: Path, clip_plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FullDisk:
@@ -380,9 +380,10 @@ def test_full_disk_is_one_line_and_leaves_nothing(
         return FullDisk(container) if settings.get("format") == "mp4" else container
 
     monkeypatch.setattr(av, "open", open_full)
-    with pytest.raises(OutputError, match=r"out\.mp4: the disk is full; free some space and run again$"):
+    with pytest.raises(OutputError, match=r"out\.mp4: the disk is full; free some space, then --resume$"):
         run(clip_plain, tmp_path / "out.mp4")
-    assert leftovers(tmp_path) == []
+    assert leftovers(tmp_path) == [".out.mp4.flavr-parts"]
+    assert leftovers(tmp_path / ".out.mp4.flavr-parts") == ["000000.segment", "lock", "state.json"]
 
 
 def test_existing_output_is_not_replaced_unasked(tmp_path: Path, clip_plain: Path) -> None:

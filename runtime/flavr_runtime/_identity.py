@@ -1,0 +1,63 @@
+"""All that the result of a run depends on, as text: what has to be the same for it to be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+
+from flavr_runtime._option_groups import settings_of
+from flavr_runtime._run_options import RunOptions
+from flavr_runtime.session import ModelInfo
+
+__all__ = ["file_hash", "run_identity"]
+
+_SAMPLE = 1 << 20  # bytes, taken at the beginning, in the middle and at the end of an input
+# What decodes, finds cuts, computes and encodes: another version may do it a little differently.
+_PACKAGES = ("flavr", "av", "numpy", "opencv-python-headless", "scenedetect-headless", "scenedetect")
+
+
+def run_identity(input_path: Path, model: ModelInfo, options: RunOptions) -> dict[str, str]:
+    """Facts by name. The provider is not among them: it is known only once the model runs on it."""
+    cuts = Path(options.scenes.cuts)
+    listed = options.scenes.cuts not in ("auto", "off") and cuts.is_file()
+    return {
+        "the input": _input_identity(input_path),
+        "the model": file_hash(model.path),
+        **({"the list of cuts": file_hash(cuts)} if listed else {}),
+        **{name: str(value) for name, value in settings_of(options)},
+        **dict(_versions()),
+    }
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a whole file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _input_identity(path: Path) -> str:
+    """Size, time of change, and a hash: of samples of a file, of the names of a folder."""
+    digest = hashlib.sha256()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    size = changed = 0
+    for each in files:
+        status = each.stat()
+        size, changed = size + status.st_size, max(changed, status.st_mtime_ns)
+        if path.is_dir():
+            digest.update(f"{each.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    if not path.is_dir():
+        with path.open("rb") as file:
+            for start in (0, size // 2, max(0, size - _SAMPLE)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE))
+    return f"{size} bytes of {changed / 1e9:.3f} ({digest.hexdigest()[:16]})"
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        try:
+            yield name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue

@@ -1,0 +1,157 @@
+"""The container of a result: its streams, its header, and the encoded video and the sound that go into it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from flavr_runtime._destination import StdoutDestination
+from flavr_runtime.encoders import Container
+from flavr_runtime.passthrough import AudioCopy, carried_tags
+from flavr_runtime.traits import SourceTraits
+
+__all__ = ["EncodedVideo", "OpenOutput", "OutputFile", "StreamedVideo"]
+
+
+class EncodedVideo(Protocol):
+    """Takes pictures in order and makes a file of them; raises what FFmpeg and the system raise."""
+
+    @property
+    def kept(self) -> int:
+        """Frames that are safe on the disk."""
+        ...
+
+    def open(self) -> None:
+        """Try the encoder and the container, before the first slow step."""
+        ...
+
+    def encode(self, picture: av.VideoFrame) -> None: ...
+
+    def finish(self, end: int | None) -> None:
+        """Publish the result. `end` is when the last frame has been shown, None if like any other."""
+        ...
+
+    def discard(self) -> None:
+        """Let go of everything that another run cannot use."""
+        ...
+
+
+class OutputFile:
+    """What the container of a result holds: the video, the sound, the chapters, the metadata."""
+
+    def __init__(
+        self,
+        layout: Container,
+        traits: SourceTraits,
+        add_video: Callable[[OutputContainer], VideoStream],
+        *,
+        audio_from: Path | None,
+        stretch: Fraction,
+    ) -> None:
+        """`add_video` adds the stream with its encoder; `stretch` moves the chapters."""
+        self.layout = layout
+        self.add_video = add_video
+        self._traits = traits
+        self._audio_from = audio_from
+        self._stretch = stretch
+
+    @contextlib.contextmanager
+    def opened(self, target: str | BinaryIO) -> Iterator[OpenOutput]:
+        """With the header written; complete when the `with` block has ended."""
+        with contextlib.ExitStack() as stack:
+            container = av.open(
+                f"file:{target}" if isinstance(target, str) else target,
+                "w",
+                format=self.layout.format,
+                container_options=dict(self.layout.options),
+            )
+            stack.callback(container.close)
+            container.metadata.update(carried_tags(self._traits.metadata))
+            self._carry_chapters(container)
+            stream = self.add_video(container)
+            audio = None
+            if self._audio_from is not None:
+                audio = AudioCopy(self._audio_from, container, self._traits.origin)
+                stack.callback(audio.close)
+            container.start_encoding()
+            yield OpenOutput(container, stream, audio)
+
+    def _carry_chapters(self, container: OutputContainer) -> None:
+        carried = []
+        for chapter in self._traits.chapters:
+            tick = chapter["time_base"] or Fraction(1, 1000)
+            start, end = (
+                round((at * tick - self._traits.origin) * self._stretch / tick)
+                for at in (chapter["start"], chapter["end"])
+            )
+            carried.append(chapter | {"start": start, "end": end, "time_base": tick})
+        if carried:
+            container.set_chapters(carried)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOutput:
+    """A container that is being filled."""
+
+    container: OutputContainer
+    stream: VideoStream
+    audio: AudioCopy | None
+
+    def mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
+        """Write these, each after the sound that comes before it."""
+        for packet in packets:
+            if self.audio is not None and packet.dts is not None:
+                self.audio.mux_until(packet.dts * packet.time_base)
+            self.container.mux(packet)
+
+    def mux_rest_of_audio(self) -> None:
+        if self.audio is not None:
+            self.audio.mux_until(None)
+
+
+class StreamedVideo:
+    """Encodes onto standard output, each frame as soon as it comes out of the encoder."""
+
+    def __init__(self, output: OutputFile) -> None:
+        self._output = output
+        self._destination = StdoutDestination()
+        self._stack = contextlib.ExitStack()
+        self._opened: OpenOutput | None = None
+        self._last_pts = 0
+
+    @property
+    def kept(self) -> int:
+        return 0
+
+    def open(self) -> None:
+        self._opened = self._stack.enter_context(self._output.opened(self._destination.target()))
+
+    def encode(self, picture: av.VideoFrame) -> None:
+        if self._opened is not None:
+            self._last_pts = picture.pts or 0
+            self._opened.mux(self._opened.stream.encode(picture))
+
+    def finish(self, end: int | None) -> None:
+        if self._opened is not None:
+            packets = self._opened.stream.encode(None)
+            for packet in packets:
+                if end is not None and (packet.pts == self._last_pts or packet is packets[-1]):
+                    packet.duration = max(packet.duration or 1, end - self._last_pts)
+            self._opened.mux(packets)
+            self._opened.mux_rest_of_audio()
+        self._stack.close()
+        self._destination.publish()
+
+    def discard(self) -> None:
+        with contextlib.suppress(Exception):
+            self._stack.close()
+        self._destination.discard()
