@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flavr_runtime._option_groups import settings_of
 from flavr_runtime._run_options import RunOptions
+from flavr_runtime._sequences import image_files, is_sequence
 from flavr_runtime.session import ModelInfo
 
 __all__ = ["file_hash", "run_identity"]
@@ -38,16 +39,17 @@ def file_hash(path: Path) -> str:
 
 
 def _input_identity(path: Path) -> str:
-    """Size, time of change, and a hash: of samples of a file, of the names of a folder."""
+    """Size, time of change, and a hash: of samples of a file, of the names of images."""
     digest = hashlib.sha256()
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    images = is_sequence(path)
+    files = image_files(path) if images else [path]
     size = changed = 0
     for each in files:
         status = each.stat()
         size, changed = size + status.st_size, max(changed, status.st_mtime_ns)
-        if path.is_dir():
+        if images:
             digest.update(f"{each.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    if not path.is_dir():
+    if not images:
         with path.open("rb") as file:
             for start in (0, size // 2, max(0, size - _SAMPLE)):
                 file.seek(start)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from flavr_runtime._identity import run_identity
 from flavr_runtime._run_options import RunOptions
+from flavr_runtime._sequences import is_sequence
 from flavr_runtime.encoders import CONTAINERS, EncodeOptions
 from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
+from flavr_runtime.image_writer import work_place
 from flavr_runtime.media import ReadOptions, open_sink, open_source
 from flavr_runtime.pipes import STDIN
 from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
@@ -96,11 +98,12 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
 
 def _work_folder(input_path: Path, output: str, model: ModelInfo, options: RunOptions) -> WorkFolder:
     resume = options.encoding.resume
-    if input_path.is_dir() or input_path.is_file():
-        return WorkFolder(Path(output), resume=resume, identity=run_identity(input_path, model, options))
+    place = work_place(output)
+    if is_sequence(input_path) or input_path.is_file():
+        return WorkFolder(place, resume=resume, identity=run_identity(input_path, model, options))
     if resume:
         raise UsageError(f"--resume: {input_path} is a stream, which cannot be read again; name a file")
-    return WorkFolder(Path(output), lasting=False)
+    return WorkFolder(place, lasting=False)
 
 
 def _read_options(input_path: Path, options: RunOptions) -> ReadOptions:
@@ -112,7 +115,7 @@ def _read_options(input_path: Path, options: RunOptions) -> ReadOptions:
         format=source.input_format,
         size=source.video_size,
         pixel_format=pixel_format,
-        rate=source.framerate or (_IMAGE_RATE if input_path.is_dir() else None),
+        rate=source.framerate or (_IMAGE_RATE if is_sequence(input_path) else None),
         drop_alpha=source.drop_alpha,
     )
 
@@ -125,7 +128,11 @@ def _cut_marker(cuts: str) -> CutMarker | None:
 
 def _default_output(input_path: Path, options: RunOptions, timing: Timing) -> Path:
     """The input's name with what is done to it, in the current folder; MP4 where that cannot be written."""
-    suffix = "" if input_path.is_dir() else input_path.suffix
+    if is_sequence(input_path):
+        input_path = input_path if input_path.is_dir() else input_path.absolute().parent
+        suffix = ""
+    else:
+        suffix = input_path.suffix
     if suffix and suffix.lower() not in CONTAINERS:
         suffix = ".mp4"
     fps = options.timing.fps

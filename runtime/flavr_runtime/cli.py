@@ -24,6 +24,7 @@ Examples:
   flavr-run clip.mp4 -o slow.mp4 --factor 8 --slowmo
   flavr-run clip.mp4 -o smooth.mp4 --model model.onnx --crf 20
   flavr-run frames/ -o smooth.mp4 --framerate 24     a folder of images, as 48 fps video
+  flavr-run 'shots/*.png' -o shots2/%05d.tif         globs and numbered names; 16 bits stay 16 bits
   flavr-run clip.mp4 -o frames/                      the result as a folder of PNG images
   ffmpeg -i in.mp4 -f yuv4mpegpipe - | flavr-run - -o - | ffmpeg -i - out.mp4
   flavr-run film.mkv -o smooth.mkv --resume          goes on where this was interrupted

@@ -11,7 +11,7 @@ import av
 import av.error
 
 from flavr_runtime._destination import STDOUT
-from flavr_runtime.colour import has_alpha, writable_formats
+from flavr_runtime.colour import bits_of, has_alpha, writable_formats
 from flavr_runtime.errors import OutputError, UsageError
 
 __all__ = [
@@ -193,28 +193,42 @@ def choose_pixel_format(source: str, width: int, height: int, encoder: Encoder, 
     """The format to encode in: the source's own where the encoder takes it, else the nearest that it takes.
 
     RGB becomes 4:2:0 where the size allows and the encoder is a lossy one, since few players show any other
-    H.264. Alpha is left out (the reader has made sure that none is lost). Raises OutputError if nothing fits.
+    H.264. Depth is kept before layout, and more is taken than is needed rather than less. Alpha is left out
+    (the reader has made sure that none is lost). Raises OutputError if nothing fits.
     """
     candidates: list[str] = [source]
-    yuv = re.match(r"yuv[ja]?(4\d\d)p(\d*)", source)
+    bits = bits_of(source)
+    yuv = re.match(r"yuv[ja]?(4\d\d)p", source)
     if yuv:
-        sampling, depth = yuv.groups()
-        depths = [depth, *(lower for lower in ("12", "10") if depth and int(lower) < int(depth)), ""]
-        for layout in dict.fromkeys((sampling, "444", "420")):
-            # yuvj is yuv with a tag that says full range, which the spec carries.
-            candidates += [f"yuv{layout}p{bits}{'le' if bits else ''}" for bits in depths]
+        depths = _depths_from(bits)
+        exact, others = (depths[:1], depths[1:])
+        # yuvj is yuv with a tag that says full range, which the spec carries.
+        candidates += [f"yuv{layout}p{each}" for each in exact for layout in (yuv[1], "444", "420")]
+        candidates += [f"yuv{layout}p{each}" for each in others for layout in (yuv[1], "422", "444", "420")]
     elif source.startswith("gray"):
-        candidates += ["gray10le", "gray", "yuv420p10le", "yuv420p", "yuv444p"]
+        depths = _depths_from(bits)
+        candidates += [f"{kind}{each}" for each in depths for kind in ("gray", "yuv420p", "yuv444p")]
     elif source in _NEAREST:
         candidates += [*_NEAREST[source], "yuv420p", "yuv444p"]
     else:
-        candidates += [*(("bgr0", "gbrp") if encoder.crf is None else ()), "yuv420p", "yuv444p"]
+        depths = _depths_from(bits)
+        if encoder.crf is None:
+            candidates += ["bgr0"] * (bits == 8) + [f"gbrp{each}" for each in _depths_from(bits)]
+        candidates += [f"yuv{layout}p{each}" for each in depths for layout in ("420", "422", "444")]
     for name in candidates:
         if name not in taken or not writable_formats(name) or has_alpha(name):
             continue
         if encoder.odd_sizes or not _is_odd(name, width, height):
             return name
     raise OutputError(f"{encoder.name} takes neither {source} nor anything near it at {width}x{height}")
+
+
+def _depths_from(bits: int) -> list[str]:
+    """How pixel format names end: this depth first, then the next larger ones, then the next smaller ones."""
+    known = (8, 9, 10, 12, 14, 16)
+    below = [each for each in reversed(known) if each < bits]
+    ranked = [each for each in known if each >= bits] + below
+    return ["" if each == 8 else f"{each}le" for each in ranked]
 
 
 _NEAREST = {

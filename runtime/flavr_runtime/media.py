@@ -10,11 +10,13 @@ from pathlib import Path
 import av
 
 from flavr_runtime._destination import STDOUT
+from flavr_runtime._sequences import NumberPattern, is_sequence
 from flavr_runtime.colour import writable_formats
 from flavr_runtime.encoders import OUTPUT_FORMATS, RAW_FORMATS
 from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
-from flavr_runtime.images import ImageFolderReader, ImageFolderWriter
+from flavr_runtime.image_writer import ImageWriter
+from flavr_runtime.images import ImageReader
 from flavr_runtime.pipes import STDIN, PipeReader, PipeWriter, RawVideo
 from flavr_runtime.reader import VideoReader
 from flavr_runtime.traits import MediaSource
@@ -36,7 +38,7 @@ class ReadOptions:
 
 
 def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSource:
-    """The reader for `path`: a folder is one of images; "-" and a named pipe are y4m unless said otherwise.
+    """The reader for `path`: images for a folder, glob or pattern; y4m for "-" and a named pipe.
 
     Raises InputError for what cannot be read, UsageError for options that are missing or do not fit.
     """
@@ -50,11 +52,11 @@ def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSo
             raise UsageError(f"--{name} is for --input-format rawvideo")
     if kind == "y4m":
         return PipeReader(path, rate=options.rate, drop_alpha=options.drop_alpha)
-    if not path.is_dir():
+    if not is_sequence(path):
         return VideoReader(path, drop_alpha=options.drop_alpha)
     if options.rate is None:
-        raise UsageError(f"{path}: a folder of images has no frame rate of its own; state it")
-    return ImageFolderReader(path, options.rate)
+        raise UsageError(f"{path}: images have no frame rate of their own; state it")
+    return ImageReader(path, options.rate)
 
 
 def open_sink(
@@ -70,7 +72,8 @@ def open_sink(
     stretch: Fraction = Fraction(1),
     work: WorkFolder | None = None,
 ) -> FrameSink:
-    """The writer for `path`: a folder of PNG images where it has no suffix or ends in a slash, else a video.
+    """The writer for `path`: a folder of PNG images where it has no suffix or ends in a slash, numbered
+    images for a pattern (shots/%04d.tif), else a video.
 
     "-" is standard output. `container` is one of OUTPUT_FORMATS and overrides what the path asks for; by
     default standard output is y4m. The other options are those of VideoWriter. Raises OutputError.
@@ -96,8 +99,10 @@ def open_sink(
             overwrite=overwrite,
             constant_rate=constant_rate,
         )
-    if container is None and (target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep))):
-        return ImageFolderWriter(target, source, overwrite=overwrite, work=work)
+    if container is None and (
+        NumberPattern.of(path) or target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep))
+    ):
+        return ImageWriter(target, source, overwrite=overwrite, work=work)
     return VideoWriter(
         target,
         source,

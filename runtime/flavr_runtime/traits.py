@@ -29,7 +29,7 @@ class AudioTrack:
 
 @dataclass(frozen=True, slots=True)
 class SourceTraits:
-    """The defaults are those of a folder of 8-bit RGB images. Times are seconds on Frame.time's timeline."""
+    """The defaults are those of 8-bit RGB images. Times are seconds on Frame.time's timeline."""
 
     pixel_format: str = "rgb24"
     colour: ColourSpec = field(default_factory=lambda: ColourSpec("rgb", full_range=True))
@@ -40,6 +40,7 @@ class SourceTraits:
     display_matrix: tuple[int, ...] | None = None  # FFmpeg's 9 fixed-point numbers; None = upright
     sample_aspect_ratio: Fraction | None = None  # width / height of one pixel; None = square or unknown
     chroma_site: ChromaSite = "left"
+    start_number: int | None = None  # of the first image of a numbered sequence
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[Chapter, ...] = ()  # on the container's clock

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from clips import Sound, moving_square, render_clip
+from flavr_runtime._sequences import is_sequence
 from flavr_runtime.errors import FlavrRuntimeError, InputError, OutputError, UsageError
 from flavr_runtime.frames import Frame
-from flavr_runtime.images import ImageFolderReader, ImageFolderWriter, read_image
+from flavr_runtime.image_writer import ImageWriter, work_place
+from flavr_runtime.images import ImageReader, read_image
 from flavr_runtime.media import ReadOptions, open_sink, open_source
 from flavr_runtime.reader import VideoReader
+from flavr_runtime.workfolder import WorkFolder
 from flavr_runtime.writer import EncodeOptions, VideoWriter
 
 RATE = Fraction(24)
@@ -44,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 def message_of(path: Path) -> str:
     with pytest.raises(InputError) as caught:
-        ImageFolderReader(path, RATE)
+        ImageReader(path, RATE)
     assert "\n" not in str(caught.value)
     return str(caught.value).replace(f"{path}/", "").replace(str(path), "FOLDER")
 
@@ -59,7 +62,7 @@ def copy(source_path: Path, target: Path, *, overwrite: bool = False) -> None:
 
 
 def test_images_come_in_the_order_people_number_them(folder: Path) -> None:
-    with ImageFolderReader(folder, RATE) as reader:
+    with ImageReader(folder, RATE) as reader:
         frames = list(reader.frames())
     assert [frame.source for frame in frames] == [folder / f"frame{index}.png" for index in range(1, 13)]
     assert [frame.time for frame in frames] == [index / RATE for index in range(12)]
@@ -100,7 +103,9 @@ def test_images_that_would_lose_something_are_named(folder: Path) -> None:
     target = folder / "frame9.png"
     cv2.imwrite(str(folder / "deep.png"), np.zeros((48, 64, 3), np.uint16))
     (folder / "deep.png").replace(target)
-    assert message_of(folder) == "frame9.png: 16 bits per colour; only 8-bit images are supported"
+    assert message_of(folder) == (
+        "frame9.png: 16 bits per colour, but frame1.png has 8; all images must have one depth"
+    )
     write_image(target, np.dstack([moving_square(0, 64, 48), np.full((48, 64), 9, np.uint8)]))
     text = "frame9.png: has transparent pixels, which would be lost; flatten it first"
     assert message_of(folder) == text
@@ -123,7 +128,7 @@ def test_folder_without_images_is_named(tmp_path: Path) -> None:
 
 def test_folder_to_folder_copies_sources_byte_for_byte(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with ImageFolderReader(folder, RATE) as reader, ImageFolderWriter(target, reader) as writer:
+    with ImageReader(folder, RATE) as reader, ImageWriter(target, reader) as writer:
         for frame in reader.frames():
             writer.write(frame)
             writer.write(Frame(frame.rgb, frame.time + 1 / (2 * RATE)))
@@ -161,14 +166,14 @@ def test_video_to_folder(clip_plain: Path, tmp_path: Path) -> None:
 def test_lost_sound_and_rotation_are_said(tmp_path: Path) -> None:
     clip = render_clip(tmp_path / "clip.mp4", sounds=[Sound()], rotation=90, frames=2)
     with VideoReader(clip) as reader:
-        assert ImageFolderWriter(tmp_path / "out", reader).notices == [
+        assert ImageWriter(tmp_path / "out", reader).notices == [
             "a folder of images has no sound: the audio is left out",
             "the images are stored as filmed: the video's rotation flag is left out",
         ]
 
 
 def stop_halfway(source: Path, target: Path) -> None:
-    with ImageFolderReader(source, RATE) as reader, ImageFolderWriter(target, reader) as writer:
+    with ImageReader(source, RATE) as reader, ImageWriter(target, reader) as writer:
         writer.write(next(reader.frames()))
         raise KeyboardInterrupt
 
@@ -201,11 +206,11 @@ def test_folder_with_other_files_is_never_deleted(folder: Path, tmp_path: Path) 
 
 def test_path_decides_what_is_opened(folder: Path, clip_plain: Path, tmp_path: Path) -> None:
     source = open_source(folder, ReadOptions(rate=RATE))
-    assert isinstance(source, ImageFolderReader)
+    assert isinstance(source, ImageReader)
     assert isinstance(open_source(clip_plain), VideoReader)
-    assert isinstance(open_sink(tmp_path / "out", source, RATE), ImageFolderWriter)
+    assert isinstance(open_sink(tmp_path / "out", source, RATE), ImageWriter)
     assert isinstance(open_sink(tmp_path / "out.mkv", source, RATE), VideoWriter)
-    with pytest.raises(UsageError, match=r"a folder of images has no frame rate of its own; state it$"):
+    with pytest.raises(UsageError, match=r"images have no frame rate of their own; state it$"):
         open_source(folder)
     with pytest.raises(FlavrRuntimeError, match=r"out\.gif: cannot write \.gif files; use \.mp4"):
         open_sink(tmp_path / "out.gif", source, RATE)
@@ -220,3 +225,139 @@ def test_odd_sized_images_keep_their_size_as_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "out.mp4")) as container:
         frame = next(container.decode(video=0))
     assert (frame.width, frame.height, frame.format.name) == (65, 49, "yuv444p")
+
+
+def deep(index: int, width: int = 20, height: int = 12) -> np.ndarray:
+    """All of 16 bits: no two neighbours would be the same in 8."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([200 * x + index, 30000 + 7 * y, 65535 - 11 * x * y], -1).astype(np.uint16)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_stay_16_bits(tmp_path: Path, suffix: str) -> None:
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    for index in range(3):
+        write_image(shots / f"f{index}{suffix}", deep(index))
+    with ImageReader(shots, RATE) as reader, ImageWriter(tmp_path / "out" / "%d.tif", reader) as writer:
+        assert reader.info.bits == 16
+        for frame in reader.frames():
+            assert frame.rgb.dtype == np.uint16
+            writer.write(frame)
+            writer.write(Frame(frame.rgb + np.uint16(1), frame.time))
+    for index in range(3):
+        for more in (0, 1):
+            found = read_image(tmp_path / "out" / f"{1 + 2 * index + more}.tif")
+            np.testing.assert_array_equal(found, deep(index) + np.uint16(more))
+    if suffix == ".tif":
+        assert (tmp_path / "out" / "3.tif").read_bytes() == (shots / "f1.tif").read_bytes()
+
+
+def test_16_bit_images_as_video_keep_their_depth_or_say_so(tmp_path: Path) -> None:
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    for index in range(2):
+        write_image(shots / f"f{index}.png", deep(index, 64, 48))
+    for target, codec, pixel_format in (
+        ("out.mkv", "ffv1", "gbrp16le"),
+        ("out.mp4", "h265", "yuv420p12le"),
+        ("out.webm", "vp9", "yuv420p"),
+    ):
+        with ImageReader(shots, RATE) as reader:
+            with open_sink(tmp_path / target, reader, RATE, EncodeOptions(codec=codec)) as sink:
+                for frame in reader.frames():
+                    sink.write(frame)
+            said = [notice for notice in sink.notices if f"is encoded as {pixel_format}" in notice]
+            assert len(said) == (codec != "ffv1")
+        with VideoReader(tmp_path / target) as again:
+            frames = [frame.rgb for frame in again.frames()]
+            assert again.traits.pixel_format == pixel_format
+        if codec == "ffv1":
+            np.testing.assert_array_equal(frames[1], deep(1, 64, 48))
+
+
+def test_deep_video_as_images_is_16_bit_png_and_8_bit_jpeg(tmp_path: Path, clip_10bit: Path) -> None:
+    for name, bits in (("png", 16), ("jpg", 8)):
+        copy(clip_10bit, tmp_path / name / f"%03d.{name}")
+        with ImageReader(tmp_path / name, RATE) as reader, VideoReader(clip_10bit) as video:
+            assert reader.info.bits == bits
+            first, found = next(video.frames()).rgb, next(reader.frames()).rgb
+            assert np.abs(found / found.max() - first / first.max()).mean() < (1e-9 if bits == 16 else 0.02)
+            sink = open_sink(tmp_path / f"%d.{name}", video, RATE)
+            assert (sink.notices == []) == (bits == 16)
+
+
+def test_globs_take_what_they_match_in_natural_order(folder: Path, tmp_path: Path) -> None:
+    write_image(folder / "other.png", moving_square(0, 8, 8))
+    with ImageReader(folder / "frame*.png", RATE) as reader:
+        assert [frame.source for frame in reader.frames()] == [
+            folder / f"frame{index}.png" for index in range(1, 13)
+        ]
+    with pytest.raises(InputError, match=r"x\*\.png: no image has a name like that"):
+        ImageReader(folder / "x*.png", RATE)
+    odd = write_image(tmp_path / "take[1].png", moving_square(0, 8, 8))  # no glob: it is there
+    assert not is_sequence(odd)
+
+
+def test_patterns_keep_the_number_they_start_with(tmp_path: Path) -> None:
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    for index in range(3):
+        write_image(shots / f"s_{99 + index:04d}.png", moving_square(index, 16, 16))
+    (shots / "s_99.png").write_bytes(b"not one of them: it is not filled up with zeros")
+    copy(shots / "s_%04d.png", shots / "t_%d.png")
+    assert sorted(path.name for path in shots.glob("t*")) == ["t_100.png", "t_101.png", "t_99.png"]
+    copy(shots / "s_%04d.png", tmp_path / "whole")
+    assert min(path.name for path in (tmp_path / "whole").iterdir()) == "000099.png"
+    (shots / "s_0100.png").unlink()
+    with pytest.raises(InputError, match=r"s_0100\.png is missing between s_0099\.png and s_0101\.png"):
+        ImageReader(shots / "s_%04d.png", RATE)
+    for missing, message in (("u_%d.png", "no file has a name like that"), ("no/%d.png", "no such folder")):
+        with pytest.raises(InputError, match=message):
+            ImageReader(shots / missing, RATE)
+
+
+def test_patterns_write_beside_other_files_and_replace_only_their_own(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("precious")
+    (out / "f_0013.png").write_bytes(b"of a longer run")
+    with pytest.raises(OutputError, match=r"f_0013\.png exists; use --overwrite, or choose another name$"):
+        copy(folder, out / "f_%04d.png")
+    copy(folder, out / "f_%04d.png", overwrite=True)
+    names = [f"f_{index:04d}.png" for index in range(1, 13)]
+    assert sorted(path.name for path in out.iterdir()) == [*names, "notes.txt"]
+    with pytest.raises(OutputError, match="files of such names lie in the input's folder"):
+        copy(folder, folder / "frame%d.png", overwrite=True)
+    with pytest.raises(OutputError, match=r"cannot write \.exr images; use \.png, \.jpg"):
+        copy(folder, out / "%d.exr")
+    assert sorted(path.name for path in out.iterdir()) == [*names, "notes.txt"]
+
+
+def test_images_of_other_depths_are_refused_by_name(tmp_path: Path) -> None:
+    ok, data = cv2.imencode(".tif", np.zeros((4, 4, 3), np.float32))
+    assert ok
+    (tmp_path / "a.tif").write_bytes(data.tobytes())
+    assert message_of(tmp_path) == (
+        "a.tif: 32-bit float samples; images of 8 and 16 bits per colour are supported"
+    )
+
+
+def test_an_interrupted_sequence_of_numbered_images_is_continued(tmp_path: Path) -> None:
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    for index in range(3):
+        write_image(shots / f"{index + 5}.png", moving_square(index, 16, 16))
+    with ImageReader(shots / "%d.png", RATE) as reader:
+        writer = ImageWriter(tmp_path / "out" / "%d.tif", reader)
+        with pytest.raises(KeyboardInterrupt), writer:
+            writer.write(next(reader.frames()))
+            raise KeyboardInterrupt
+        assert not (tmp_path / "out").exists()
+        work = WorkFolder(work_place(tmp_path / "out" / "%d.tif"), resume=True)
+        with ImageWriter(tmp_path / "out" / "%d.tif", reader, work=work) as again:
+            assert again.kept == 1
+            for frame in reader.frames():
+                again.write(frame)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["5.tif", "6.tif", "7.tif"]
+    assert {path.name for path in tmp_path.iterdir()} == {"shots", "out"}
