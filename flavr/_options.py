@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -60,6 +62,37 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+def recipe_option() -> click.Option:
+    """--config, a TOML file that gives options; those on the command line win."""
+
+    def read(context: click.Context, option: click.Parameter, path: Path | None) -> None:
+        if path is None or context.resilient_parsing:
+            return
+        try:
+            recipe = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"{path} is no TOML file: {error}", context, option) from None
+        known = {param.name for param in context.command.params if param.expose_value}
+        values = {name.replace("-", "_"): value for name, value in recipe.items()}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise click.BadParameter(f"{path}: no options called {', '.join(unknown)}", context, option)
+        for name, value in values.items():
+            if isinstance(value, dict):  # a table is an option that is given several times, KEY=VALUE
+                values[name] = [f"{key}={each}" for key, each in value.items()]
+        context.default_map = values
+
+    return click.Option(
+        ["--config"],
+        type=click.Path(path_type=Path, dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=read,
+        metavar="FILE.toml",
+        help="Take options from a file, by their names here; those on the command line win.",
+    )
 
 
 def version_option() -> click.Option:

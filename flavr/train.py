@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flavr._cli import main_with_errors
-from flavr._options import SETTINGS, SectionedCommand, version_option
+from flavr._options import SETTINGS, SectionedCommand, recipe_option, version_option
 from flavr.training.config import TrainingConfig
 from flavr.training.options import sections
 
@@ -26,6 +26,8 @@ Examples:
   A small network on your own videos, with one GPU:
     flavr-train --dataset video --data-root clips --width 16 --init blend --cache device --precision bf16 \\
         --schedule cosine --ema 0.999 --max-epoch 60 --steps-per-epoch 500 --permute-channels
+  The same again from a file, with what differs on the command line:
+    flavr-train --config recipes/flavr-lite.toml --data-root clips
   A first try, without a GPU:
     flavr-data render -o datasets/mini
     flavr-train --data-root datasets/mini --width 16 --init blend --crop 64 --batch-size 4 \\
@@ -53,7 +55,7 @@ command = SectionedCommand(
     epilog=_EXAMPLES,
     context_settings=SETTINGS,
     sections=sections(),
-    params=[version_option()],
+    params=[recipe_option(), version_option()],
 )
 
 

@@ -156,7 +156,12 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             "Of the network's arithmetic; weights, loss and optimizer stay fp32. bf16 is faster on GPUs "
             "(Ampere, MI200 and newer) and CPUs with AVX512_BF16, slower on others. fp16 scales the loss.",
         ),
-        _Row("channels_last", bool, "Memory layout of features.", unset="on for bf16 and fp16 on a GPU"),
+        _Row(
+            "channels_last",
+            bool,
+            "Memory layout: channels innermost.",
+            unset="on, but for fp32 on a GPU",
+        ),
         _Row("compile", None, "torch.compile: minutes to start, then faster steps."),
     ),
     "The run": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -62,6 +63,34 @@ def test_the_published_scripts_other_spellings_are_understood(run: Run, tmp_path
     assert run(f"{line} {TINY} --use_tensorboard --exp_name other") == 0
     content = torch.load(tmp_path / "checkpoints/other/checkpoint.pth", weights_only=True)
     assert content["flavr"]["join"] == "add"
+
+
+def test_a_recipe_gives_options_and_the_command_line_wins(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        'data_root = "datasets"\nnum-gpu = 0\nwidth = 4\ncrop = 32\nnum_workers = 0\nflip = false\n'
+        'max_epoch = 9\nloss = "1*MSE"\nexp_name = "recipe"\ntensorboard = false\n[data_options]\n'
+    )
+    assert run("--config recipe.toml --max-epoch 1") == 0
+    options = json.loads((tmp_path / "checkpoints/recipe/opts.json").read_text())["options"]
+    assert (options["loss"], options["max_epoch"], options["flip"]) == ("1*MSE", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("loss = ", "recipe.toml is no TOML file"),
+        ('losses = "1*L1"', "recipe.toml: no options called losses"),
+        ('max_epoch = "many"', "'many' is not a valid integer"),
+    ],
+)
+def test_a_recipe_that_is_wrong_is_one_line(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
+) -> None:
+    (tmp_path / "recipe.toml").write_text(content)
+    assert run("--config recipe.toml --data-root datasets --num-gpu 0") == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.splitlines()) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the error is that there are no GPUs")
