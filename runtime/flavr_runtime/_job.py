@@ -85,6 +85,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
             crf=encoding.crf,
             preset=encoding.preset,
             pixel_format=encoding.pixel_format,
+            more=_pairs(encoding.encoder_option),
         ),
         container=encoding.output_format,
         audio=encoding.audio and timing.stretch == 1,
@@ -94,6 +95,14 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         work=work,
     )
     return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, work, sink)
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (name, sign, _) in zip(texts, pairs, strict=True):
+        if not (name and sign):
+            raise UsageError(f"--encoder-option {text}: write it as NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 def _work_folder(input_path: Path, output: str, model: ModelInfo, options: RunOptions) -> WorkFolder:
@@ -133,7 +142,8 @@ def _default_output(input_path: Path, options: RunOptions, timing: Timing) -> Pa
         suffix = ""
     else:
         suffix = input_path.suffix
-    if suffix and suffix.lower() not in CONTAINERS:
+    container = CONTAINERS.get(suffix.lower())
+    if suffix and (container is None or container.asked_only):
         suffix = ".mp4"
     fps = options.timing.fps
     done = (f"{timing.factor}x" if fps is None else f"{float(fps):g}fps") + "_slow" * options.timing.slowmo

@@ -159,12 +159,13 @@ class EncodingOptions:
     codec: str | None = option(
         "--codec",
         metavar="NAME",
-        help="Video codec: h264, h265, av1, vp9, ffv1. [default: the container's usual one]",
+        help="Video codec: h264, h265 (hevc), av1, vp9, ffv1, prores, mpeg4, gif. On a graphics card: h264, "
+        "h265 or av1 with _nvenc, _qsv, _amf or _videotoolbox. [default: the container's usual one]",
     )
     output_format: str | None = option(
         "--output-format",
         metavar="NAME",
-        help="Instead of what OUTPUT's suffix says: y4m, rawvideo, matroska, webm, mp4, mov. "
+        help="Instead of what OUTPUT's suffix says: y4m, rawvideo, matroska, webm, mp4, mov, avi, gif. "
         "[default for -: y4m]",
     )
     pixel_format: str | None = option(
@@ -177,6 +178,12 @@ class EncodingOptions:
         "--crf", type=int, help="Quality: lower is better and larger. [default: visually lossless]"
     )
     preset: str | None = option("--preset", metavar="NAME", help="The encoder's speed preset.")
+    encoder_option: tuple[str, ...] = option(
+        "--encoder-option",
+        multiple=True,
+        metavar="K=V",
+        help="An option of the encoder itself, by FFmpeg's name, such as tune=film; may be repeated.",
+    )
     audio: bool = option(
         "--audio/--no-audio", default=True, show_default=True, help="Copy the sound, without re-encoding."
     )

@@ -27,7 +27,7 @@ from flavr_runtime.profile import spending
 
 __all__ = [
     "ColourSpec", "Plane", "at_depth", "bits_of", "convert", "from_rgb", "has_alpha", "is_opaque", "plane_of",
-    "planes_of", "to_rgb", "writable_formats",
+    "planes_of", "reordered", "to_rgb", "writable_formats",
 ]  # fmt: skip
 
 Plane = NDArray[Any]
@@ -267,6 +267,11 @@ def convert(frame: av.VideoFrame, pixel_format: str, spec: ColourSpec, target: C
             samples = _averaged(samples.astype(np.float32), tx, ty)
         plane_of(result, index)[...] = _at_depth(samples, *depths)
     return result
+
+
+def reordered(frame: av.VideoFrame, pixel_format: str) -> av.VideoFrame:
+    """The same samples in the order of another format."""
+    return frame.reformat(format=pixel_format, interpolation=_POINT)
 
 
 def writable_formats(pixel_format: str) -> bool:

@@ -11,12 +11,14 @@ import av
 import av.error
 
 from flavr_runtime._destination import STDOUT
+from flavr_runtime._pictures import PLANAR_TWINS
 from flavr_runtime.colour import bits_of, has_alpha, writable_formats
 from flavr_runtime.errors import OutputError, UsageError
 
 __all__ = [
-    "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "Container", "EncodeOptions", "Encoder",
-    "choose_pixel_format", "container_for", "encoder_for",
+    "ALIASES", "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "Container", "EncodeOptions",
+    "Encoder",
+    "choose_pixel_format", "container_for", "encoder_for", "encoder_options",
 ]  # fmt: skip
 
 
@@ -28,6 +30,7 @@ class EncodeOptions:
     crf: int | None = None  # the encoder's quality number: lower is better and larger
     preset: str | None = None
     pixel_format: str | None = None
+    more: Mapping[str, str] = field(default_factory=dict)  # options of the encoder itself, by FFmpeg's names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,12 @@ class Encoder:
     third frame of the result is one of them, so a loss would be seen as flicker between the two kinds."""
 
     name: str  # FFmpeg's
-    crf: int | None = None  # None: lossless
+    crf: int | None = None  # None: it has no such number
     worst_crf: int = 51
+    crf_options: tuple[str, ...] = ("crf",)  # what the encoder calls it
+    lossless: bool = False
+    hardware: bool = False  # needs a device and its driver
+    palette: bool = False  # 256 colours per picture
     preset_option: str = "preset"
     preset: str | None = None  # the default, one of ...
     presets: tuple[str, ...] = ()
@@ -55,6 +62,7 @@ def _numbers(last: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(last + 1))
 
 
+_HARDWARE_CODECS = {"h264": "h264", "h265": "hevc", "av1": "av1"}
 ENCODERS = {
     # 17 is the crf at which x264 is commonly held to be indistinguishable from its source; "medium" costs
     # about 10 ms per 854x480 frame, 1 % of what the network takes on a CPU: a faster one would win nothing.
@@ -85,8 +93,75 @@ ENCODERS = {
         presets=_numbers(8),
         options={"row-mt": "1", "b": "0"},
     ),
-    "ffv1": Encoder(name="ffv1", options={"level": "3", "slicecrc": "1"}),  # with checksums
+    "ffv1": Encoder(name="ffv1", lossless=True, options={"level": "3", "slicecrc": "1"}),  # with checksums
+    # Without a profile it takes HQ for 4:2:2 and 4444 for 4:4:4. Some editors accept Apple's name only.
+    "prores": Encoder(
+        name="prores_ks",
+        preset_option="profile",
+        presets=("proxy", "lt", "standard", "hq", "4444", "4444xq"),
+        options={"vendor": "apl0"},
+    ),
+    "mpeg4": Encoder(
+        name="mpeg4",
+        crf=2,
+        worst_crf=31,
+        crf_options=("qmin", "qmax"),  # a quantiser that is the same for all
+        odd_sizes=False,
+        options={"b": "200M"},
+    ),
+    "gif": Encoder(name="gif", palette=True),
+    **{
+        f"{codec}_nvenc": Encoder(
+            name=f"{ffmpeg}_nvenc",
+            crf=19,
+            crf_options=("cq",),
+            preset="p5",
+            presets=tuple(f"p{number}" for number in range(1, 8)),
+            odd_sizes=False,
+            hardware=True,
+            options={"rc": "vbr", "b": "0"},
+        )
+        for codec, ffmpeg in _HARDWARE_CODECS.items()
+    },
+    **{
+        f"{codec}_qsv": Encoder(
+            name=f"{ffmpeg}_qsv",
+            crf=19,
+            crf_options=("global_quality",),
+            preset="medium",
+            presets=_X26_PRESETS[2:9],
+            odd_sizes=False,
+            hardware=True,
+        )
+        for codec, ffmpeg in _HARDWARE_CODECS.items()
+    },
+    **{
+        f"{codec}_amf": Encoder(
+            name=f"{ffmpeg}_amf",
+            crf=19,
+            crf_options=("qp_i", "qp_p"),
+            preset_option="quality",
+            preset="balanced",
+            presets=("speed", "balanced", "quality"),
+            odd_sizes=False,
+            hardware=True,
+            options={"rc": "cqp"},
+        )
+        for codec, ffmpeg in _HARDWARE_CODECS.items()
+    },
+    **{  # macOS only; the bit rate is the one control that every version of it has
+        f"{codec}_videotoolbox": Encoder(
+            name=f"{ffmpeg}_videotoolbox", odd_sizes=False, hardware=True, options={"b": "20M"}
+        )
+        for codec, ffmpeg in _HARDWARE_CODECS.items()
+        if codec != "av1"
+    },
 }
+ALIASES = {
+    "hevc": "h265",
+    **{f"hevc_{kind}": f"h265_{kind}" for kind in ("nvenc", "qsv", "amf", "videotoolbox")},
+}
+"""Other names that people use for keys of ENCODERS."""
 
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 
@@ -100,8 +175,16 @@ class Container:
     codecs: tuple[str, ...]  # keys of ENCODERS, the default first
     audio: frozenset[str] | None
     pcm: bool = False  # whether uncompressed audio of any kind is at home in it
+    timestamps: bool = True  # whether frames may be shown at any time, or just one after the other
+    colour_tags: bool = True
+    highest_rate: int | None = None  # frames per second, where players set a limit
+    asked_only: bool = False  # whether it is never chosen because the input is one
     streams: bool = False  # whether it can be written to a pipe, where nothing written can be changed
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def holds_sound(self) -> bool:
+        return self.pcm or self.audio is None or bool(self.audio)
 
 
 # faststart puts the index first, so that a browser shows the first frame before it has the whole file. The
@@ -112,12 +195,24 @@ CONTAINERS = {
     ".m4v": Container("mp4", ("h264", "h265", "av1"), _MP4_AUDIO, options=_ISO),
     ".mov": Container(
         "mov",
-        ("h264", "h265"),
+        ("h264", "h265", "prores"),
         frozenset({"aac", "mp3", "ac3", "eac3", "alac"}),
         pcm=True,
         options=_ISO,
     ),
-    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "ffv1"), None, pcm=True, streams=True),
+    ".avi": Container(
+        "avi",
+        ("mpeg4", "ffv1"),
+        frozenset({"mp3", "ac3", "mp2"}),
+        pcm=True,
+        timestamps=False,
+        asked_only=True,
+    ),
+    # Browsers show delays of less than 2 hundredths of a second as 10.
+    ".gif": Container("gif", ("gif",), frozenset(), highest_rate=50, asked_only=True),
+    ".mkv": Container(
+        "matroska", ("h264", "h265", "av1", "vp9", "ffv1", "prores"), None, pcm=True, streams=True
+    ),
     ".webm": Container("webm", ("vp9", "av1"), frozenset({"opus", "vorbis"}), streams=True),
 }
 
@@ -154,16 +249,33 @@ def container_for(path: Path, name: str | None = None) -> Container:
     return found
 
 
+def encoder_options(encoder: Encoder, options: EncodeOptions) -> dict[str, str]:
+    """What FFmpeg is given; the user's own come last, and lists of parameters are joined."""
+    found = dict(encoder.options)
+    crf = encoder.crf if options.crf is None else options.crf
+    if crf is not None:
+        found |= dict.fromkeys(encoder.crf_options, str(crf))
+    preset = options.preset or encoder.preset
+    if preset:
+        found[encoder.preset_option] = preset
+    for name, value in options.more.items():
+        found[name] = f"{found[name]}:{value}" if name.endswith("-params") and name in found else value
+    return found
+
+
 def encoder_for(path: Path, container: Container, options: EncodeOptions) -> tuple[Encoder, av.Codec]:
     """The encoder asked for, checked against the container and this FFmpeg build.
 
     Raises UsageError for an option that is never valid, OutputError for one that does not fit here.
     """
     key = options.codec or container.codecs[0]
+    key = ALIASES.get(key, key)
     if key not in ENCODERS:
-        raise UsageError(f"unknown codec {key}; use one of {', '.join(ENCODERS)}")
-    if key not in container.codecs:
-        fit = next(suffix for suffix, other in CONTAINERS.items() if key in other.codecs)
+        known = ", ".join(name for name, encoder in ENCODERS.items() if not encoder.hardware)
+        raise UsageError(f"unknown codec {key}; use one of {known}, or see --help for hardware encoders")
+    if key.partition("_")[0] not in container.codecs:
+        codec = key.partition("_")[0]
+        fit = next(suffix for suffix, other in CONTAINERS.items() if codec in other.codecs)
         raise OutputError(
             f"{path}: {path.suffix or container.format} does not hold {key}; "
             f"use {fit}, or one of {', '.join(container.codecs)}"
@@ -181,7 +293,8 @@ def encoder_for(path: Path, container: Container, options: EncodeOptions) -> tup
 def _check_options(key: str, encoder: Encoder, options: EncodeOptions) -> None:
     if options.crf is not None:
         if encoder.crf is None:
-            raise UsageError(f"{key} is lossless: it takes no crf")
+            why = "is lossless" if encoder.lossless else "has no such number"
+            raise UsageError(f"{key} {why}: it takes no crf")
         if not 0 <= options.crf <= encoder.worst_crf:
             raise UsageError(f"crf {options.crf}: {key} takes 0 (best) to {encoder.worst_crf}")
     if options.preset is not None and options.preset not in encoder.presets:
@@ -212,14 +325,17 @@ def choose_pixel_format(source: str, width: int, height: int, encoder: Encoder, 
         candidates += [*_NEAREST[source], "yuv420p", "yuv444p"]
     else:
         depths = _depths_from(bits)
-        if encoder.crf is None:
+        if encoder.lossless:
             candidates += ["bgr0"] * (bits == 8) + [f"gbrp{each}" for each in _depths_from(bits)]
         candidates += [f"yuv{layout}p{each}" for each in depths for layout in ("420", "422", "444")]
-    for name in candidates:
-        if name not in taken or not writable_formats(name) or has_alpha(name):
+    if encoder.palette:
+        return "rgb24"
+    widened = [each for name in candidates for each in (name, *_SEMIPLANAR.get(name, ()))]
+    for name in widened:
+        if name not in taken or not (writable_formats(name) or name in PLANAR_TWINS) or has_alpha(name):
             continue
         if encoder.odd_sizes or not _is_odd(name, width, height):
-            return name
+            return str(name)
     raise OutputError(f"{encoder.name} takes neither {source} nor anything near it at {width}x{height}")
 
 
@@ -231,6 +347,7 @@ def _depths_from(bits: int) -> list[str]:
     return ["" if each == 8 else f"{each}le" for each in ranked]
 
 
+_SEMIPLANAR = {"yuv420p": ("nv12",), "yuv420p10le": ("p010le",)}
 _NEAREST = {
     "nv16": ["yuv422p"], "nv21": ["yuv420p"], "nv12": ["yuv420p"], "nv24": ["yuv444p"], "nv42": ["yuv444p"],
     "yuyv422": ["yuv422p"], "uyvy422": ["yuv422p"], "yvyu422": ["yuv422p"],

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from flavr_runtime._destination import StdoutDestination
 from flavr_runtime.encoders import Container
+from flavr_runtime.errors import OutputError
 from flavr_runtime.passthrough import AudioCopy, carried_tags
 from flavr_runtime.traits import SourceTraits
 
@@ -83,6 +84,11 @@ class OutputFile:
                 audio = AudioCopy(self._audio_from, container, self._traits.origin)
                 stack.callback(audio.close)
             container.start_encoding()
+            if unused := stream.codec_context.options:
+                raise OutputError(
+                    f"{stream.codec_context.codec.name} has no option {', '.join(sorted(unused))}; "
+                    f"ffmpeg -h encoder={stream.codec_context.codec.name} lists those that it has"
+                )
             yield OpenOutput(container, stream, audio)
 
     def _carry_chapters(self, container: OutputContainer) -> None:

@@ -227,6 +227,7 @@ class PipeWriter:
         info, traits = source.info, source.traits
         options = options or EncodeOptions()
         given = [name for name in ("codec", "crf", "preset") if getattr(options, name) is not None]
+        given += ["encoder-option"] if options.more else []
         if given:
             raise UsageError(f"{kind} is uncompressed: it takes no --{given[0]}")
         self._destination: Destination = (
@@ -347,7 +348,7 @@ def _choose_format(kind: str, wanted: str | None, source: MediaSource) -> str:
     else:
         taken = list(_y4m.PIXEL_FORMATS)
     nearest = "yuv444p" if traits.colour.matrix == "rgb" and kind == "y4m" else traits.pixel_format
-    row = Encoder(name=kind)
+    row = Encoder(name=kind, lossless=True)
     chosen = choose_pixel_format(
         wanted or nearest, info.width, info.height, row, [*taken, "yuv420p", "yuv444p"]
     )

@@ -46,8 +46,13 @@ class SegmentedVideo:
         self._work.open()
         while (segment := Segment.read(self._next_path())) is not None:
             self._whole.append(segment)
-        with self._output.opened(str(self._joined)):
-            pass  # the header is all that can be refused
+        accepted = False
+        try:
+            with self._output.opened(str(self._joined)):
+                accepted = True
+        except av.FFmpegError:
+            if not accepted:  # else it is the end that was refused: GIF cannot be empty
+                raise
         self._joined.unlink()
 
     def encode(self, picture: av.VideoFrame) -> None:

@@ -12,14 +12,22 @@ from types import TracebackType
 from typing import Self, cast
 
 import av
+import av.logging
 from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from flavr_runtime._destination import STDOUT, check_place
+from flavr_runtime._palette import to_palette
 from flavr_runtime._pictures import Pictures
 from flavr_runtime.colour import has_alpha
-from flavr_runtime.encoders import EncodeOptions, choose_pixel_format, container_for, encoder_for
+from flavr_runtime.encoders import (
+    EncodeOptions,
+    choose_pixel_format,
+    container_for,
+    encoder_for,
+    encoder_options,
+)
 from flavr_runtime.errors import OutputError
 from flavr_runtime.frames import Frame
 from flavr_runtime.muxing import EncodedVideo, OutputFile, StreamedVideo
@@ -74,16 +82,23 @@ class VideoWriter:
         self._notices: list[str] = []
         self._layout = container_for(self._path, container)
         self._encoder, codec = encoder_for(self._path, self._layout, self._options)
+        self._check_rate()
         self._name = "standard output" if self._path == Path(STDOUT) else str(self._path)
         if self._path != Path(STDOUT):
             check_place(self._path, self._info.path, overwrite)
-        self._audio_wanted = audio and bool(self._traits.audio)
+        self._audio_wanted = audio and bool(self._traits.audio) and self._layout.holds_sound
+        if audio and self._traits.audio and not self._audio_wanted:
+            self._notices.append(f"{self._layout.format} has no sound: the audio is left out")
         if self._audio_wanted:
             if stretch != 1:
                 raise OutputError("sound cannot be kept in slow motion; use --no-audio")
             check_audio(self._path, self._layout, self._traits.audio)
         self._pixel_format = self._choose_format([each.name for each in codec.video_formats or ()])
         self._colour = self._traits.colour.for_format(self._pixel_format, self._info.width, self._info.height)
+        if not self._layout.colour_tags and (tags := self._colour.ffmpeg_options()):
+            self._notices.append(
+                f"{self._layout.format} has no colour tags: players guess what the source says ({tags})"
+            )
         if self._traits.other_streams:
             self._notices.append(f"not carried over: {', '.join(self._traits.other_streams)}")
 
@@ -118,7 +133,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         for name, value in self._encoder.environment.items():
             os.environ.setdefault(name, value)  # these print their settings on stderr, whatever FFmpeg says
-        with self._cleaned_up(), self._mapped_errors():
+        with self._cleaned_up(), self._mapped_errors(), self._refusals_explained():
             self._video.open()
         self._continued_at, self._open = self._video.kept, True
         return self
@@ -142,6 +157,8 @@ class VideoWriter:
         picture.duration = max(1, round(1 / (self._rate * self._time_base)))
         # A decoded frame remembers that it was a key or B frame, and the encoder would obey that.
         picture.pict_type = PictureType.NONE
+        if self._encoder.palette:
+            picture = to_palette(picture)
         with self._mapped_errors():
             self._video.encode(picture)
 
@@ -166,11 +183,13 @@ class VideoWriter:
         info, traits = self._info, self._traits
         stream = cast(
             "VideoStream",
-            container.add_stream(self._encoder.name, rate=self._rate, options=self._encoder_options()),
+            container.add_stream(
+                self._encoder.name, rate=self._rate, options=encoder_options(self._encoder, self._options)
+            ),
         )
         context = stream.codec_context
         context.width, context.height = info.width, info.height
-        context.pix_fmt = self._pixel_format
+        context.pix_fmt = "pal8" if self._encoder.palette else self._pixel_format
         context.time_base = self._time_base
         context.thread_count = 0
         self._colour.tag(context)
@@ -180,16 +199,6 @@ class VideoWriter:
             stream.set_display_matrix(traits.display_matrix)
         stream.metadata.update(carried_tags(traits.stream_metadata))
         return stream
-
-    def _encoder_options(self) -> dict[str, str]:
-        encoder, options = self._encoder, dict(self._encoder.options)
-        crf = self._options.crf if self._options.crf is not None else encoder.crf
-        if crf is not None:
-            options["crf"] = str(crf)
-        preset = self._options.preset or encoder.preset
-        if preset:
-            options[encoder.preset_option] = preset
-        return options
 
     def _choose_format(self, taken: list[str]) -> str:
         source, width, height = self._traits.pixel_format, self._info.width, self._info.height
@@ -201,6 +210,8 @@ class VideoWriter:
             why = f"{self._encoder.name} does not take {source}"
             if has_alpha(source):
                 why = "no transparency is kept"
+            elif self._encoder.palette:
+                why = "256 colours per picture"
             elif source in taken:
                 why = f"{self._encoder.name} needs even sizes for {source}, and this is {width}x{height}"
             self._notices.append(f"{source} is encoded as {chosen}: {why}")
@@ -233,6 +244,39 @@ class VideoWriter:
             self._index = max(self._index + 1, round(since * self._rate))
             self._last_pts = self._first_pts + round(self._index / (self._rate * self._time_base))
         return self._last_pts
+
+    def _check_rate(self) -> None:
+        layout = self._layout
+        if not (layout.timestamps or self._constant):
+            raise OutputError(
+                f"{self._path}: {layout.format} has no timestamps, and {self._info.path.name} has a variable "
+                "rate; state --fps, or write .mkv or .mp4"
+            )
+        if layout.highest_rate is not None and self._rate > layout.highest_rate:
+            raise OutputError(
+                f"{self._path}: {layout.format} files play at no more than {layout.highest_rate} frames per "
+                f"second, and this would have {float(self._rate):g}; state --fps {layout.highest_rate}"
+            )
+
+    @contextlib.contextmanager
+    def _refusals_explained(self) -> Iterator[None]:
+        """What an encoder says when it cannot be opened, in place of FFmpeg's error number."""
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with av.logging.Capture() as printed:
+                yield
+        except av.FFmpegError as error:
+            said = [text.strip().rstrip(".") for _, _, text in printed if text.strip()]
+            if not said:
+                raise
+            # The first is the cause, what follows its consequences.
+            cure = "; choose a software codec, such as h264" if self._encoder.hardware else ""
+            raise OutputError(
+                f"{self._name}: {self._encoder.name} cannot be used here: {said[0]}{cure}"
+            ) from error
+        finally:
+            av.logging.set_level(level)
 
     @contextlib.contextmanager
     def _cleaned_up(self) -> Iterator[None]:

@@ -212,8 +212,8 @@ def test_path_decides_what_is_opened(folder: Path, clip_plain: Path, tmp_path: P
     assert isinstance(open_sink(tmp_path / "out.mkv", source, RATE), VideoWriter)
     with pytest.raises(UsageError, match=r"images have no frame rate of their own; state it$"):
         open_source(folder)
-    with pytest.raises(FlavrRuntimeError, match=r"out\.gif: cannot write \.gif files; use \.mp4"):
-        open_sink(tmp_path / "out.gif", source, RATE)
+    with pytest.raises(FlavrRuntimeError, match=r"out\.wmv: cannot write \.wmv files; use \.mp4"):
+        open_sink(tmp_path / "out.wmv", source, RATE)
 
 
 def test_odd_sized_images_keep_their_size_as_video(tmp_path: Path) -> None:
@@ -349,10 +349,8 @@ def test_an_interrupted_sequence_of_numbered_images_is_continued(tmp_path: Path)
     for index in range(3):
         write_image(shots / f"{index + 5}.png", moving_square(index, 16, 16))
     with ImageReader(shots / "%d.png", RATE) as reader:
-        writer = ImageWriter(tmp_path / "out" / "%d.tif", reader)
-        with pytest.raises(KeyboardInterrupt), writer:
-            writer.write(next(reader.frames()))
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            stop_halfway(shots / "%d.png", tmp_path / "out" / "%d.tif")
         assert not (tmp_path / "out").exists()
         work = WorkFolder(work_place(tmp_path / "out" / "%d.tif"), resume=True)
         with ImageWriter(tmp_path / "out" / "%d.tif", reader, work=work) as again:

@@ -399,9 +399,9 @@ def test_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path, clip_p
     assert text == "FILE: the output is the input; choose another name"
     text = message_of(tmp_path / "no" / "out.mp4", clip_plain)
     assert text == f"FILE: the folder {tmp_path / 'no'} does not exist; create it first"
-    text = message_of(tmp_path / "out.avi", clip_plain)
+    text = message_of(tmp_path / "out.wmv", clip_plain)
     assert text.startswith(
-        "FILE: cannot write .avi files; use .mp4, .m4v, .mov, .mkv, .webm, or a name without"
+        "FILE: cannot write .wmv files; use .mp4, .m4v, .mov, .avi, .gif, .mkv, .webm, or a name without"
     )
     text = message_of(tmp_path / "out.webm", clip_plain, options=EncodeOptions("h264"))
     assert text == "FILE: .webm does not hold h264; use .mp4, or one of vp9, av1"
@@ -413,7 +413,11 @@ def test_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path, clip_p
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (EncodeOptions("divx"), "unknown codec divx; use one of h264, h265, av1, vp9, ffv1"),
+        (
+            EncodeOptions("divx"),
+            "unknown codec divx; use one of h264, h265, av1, vp9, ffv1, prores, mpeg4, gif, or see --help "
+            "for hardware encoders",
+        ),
         (EncodeOptions("h264", crf=99), "crf 99: h264 takes 0 (best) to 51"),
         (EncodeOptions("ffv1", crf=5), "ffv1 is lossless: it takes no crf"),
         (EncodeOptions("vp9", preset="slow"), "preset slow: vp9 has 0, 1, 2, 3, 4, 5, 6, 7, 8"),
