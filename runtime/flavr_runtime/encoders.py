@@ -206,6 +206,7 @@ CONTAINERS = {
         frozenset({"mp3", "ac3", "mp2"}),
         pcm=True,
         timestamps=False,
+        colour_tags=False,
         asked_only=True,
     ),
     # Browsers show delays of less than 2 hundredths of a second as 10.
