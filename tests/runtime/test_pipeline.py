@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,6 @@ from flavr_runtime.frames import Frame, Rgb, StreamInfo
 from flavr_runtime.interpolator import Interpolator
 from flavr_runtime.pipeline import interpolate
 from flavr_runtime.scenes import detected_cuts
-from flavr_runtime.session import Prepared, Session
 from flavr_runtime.timing_plan import plan_timing
 from model_files import write_blend_model
 
@@ -123,10 +122,10 @@ def test_an_error_while_reading_ends_the_run_as_itself(ahead: int, interpolator:
 def test_an_error_of_the_network_ends_the_run_as_itself(
     ahead: int, interpolator: Interpolator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object) -> list[Rgb]:
+    def fail(*_frames: Rgb) -> list[Rgb]:
         raise ModelError("out of memory")
 
-    monkeypatch.setattr(Session, "run", fail)
+    monkeypatch.setattr(interpolator, "between", fail)
     with pytest.raises(ModelError, match="out of memory"):
         run(Source(), Sink(), interpolator, ahead=ahead)
 
@@ -135,12 +134,12 @@ def test_no_picture_is_made_by_the_thread_that_encodes(
     interpolator: Interpolator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = set()
-    complete = Session.run
+    complete = interpolator.between
 
-    def noted(session: Session, frames: Sequence[Rgb | Prepared]) -> list[Rgb]:
+    def noted(f0: Rgb, f1: Rgb, f2: Rgb, f3: Rgb) -> list[Rgb]:
         threads.add(threading.current_thread().name)
-        return complete(session, frames)
+        return complete(f0, f1, f2, f3)
 
-    monkeypatch.setattr(Session, "run", noted)
+    monkeypatch.setattr(interpolator, "between", noted)
     run(Source(), Sink(), interpolator, ahead=2)
     assert threads == {"flavr-network"}

@@ -1,0 +1,39 @@
+"""The state of the machine while it is measured: how fast it is just now, and who else is using it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import psutil
+
+_CANARY_RUNS = 3
+
+
+class Machine:
+    """Reads clocks and counters, and times a fixed piece of work."""
+
+    def __init__(self) -> None:
+        self._numbers = np.random.default_rng(0).random(100_000)
+
+    def canary(self) -> float:
+        """Milliseconds of some arithmetic on one core: the best of a few, so that lasting changes show."""
+        times = []
+        for _ in range(_CANARY_RUNS):
+            started = time.perf_counter()
+            np.sort(np.sin(self._numbers))
+            times.append(time.perf_counter() - started)
+        return 1000 * min(times)
+
+    def busy_seconds(self) -> float | None:
+        """CPU time of all cores and programs since the machine started, as far as it counts."""
+        times = psutil.cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        # guest time is part of user time already
+        counted = sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        return float(counted)
+
+    def mhz(self) -> float | None:
+        """The clock now, where the system tells; virtual machines often tell a constant."""
+        frequency = psutil.cpu_freq()
+        return float(frequency.current) if frequency is not None and frequency.current else None

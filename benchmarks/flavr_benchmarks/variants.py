@@ -1,0 +1,124 @@
+"""The network's exported forms: files that are there, and a checkpoint's, written by flavr-export itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flavr_benchmarks.cells import Variant
+from flavr_benchmarks.errors import UsageError
+from flavr_benchmarks.schema import Failure
+from flavr_benchmarks.worker import looks_like_no_memory
+from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, read_model_info
+
+_TIMEOUT = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured, and the facts of it that everything else needs."""
+
+    models: tuple[ModelInfo, ...]
+    checkpoint: Path | None
+    factor: int
+    arch: str
+    width: int
+    sha256: str
+    name: str
+
+
+def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
+    """Read what was given; the network that ships with flavr where nothing was.
+
+    Raises:
+        FlavrRuntimeError, FlavrError: a file that cannot be used.
+        UsageError: files of different factors.
+    """
+    paths = list(models) if models or checkpoint is not None else [DEFAULT_MODEL]
+    infos = tuple(read_model_info(path) for path in paths)
+    factors = {str(info.path): info.factor for info in infos}
+    if checkpoint is not None:
+        from flavr.checkpoints import load_checkpoint
+
+        loaded = load_checkpoint(checkpoint)
+        factors[str(checkpoint)] = loaded.config.factor
+        subject = Subject(
+            infos,
+            checkpoint,
+            loaded.config.factor,
+            loaded.config.arch,
+            loaded.config.width,
+            loaded.sha256,
+            checkpoint.stem,
+        )
+    else:
+        first = infos[0]
+        subject = Subject(
+            infos, None, first.factor, first.arch, first.width, first.checkpoint_sha256, first.path.stem
+        )
+    if len(set(factors.values())) > 1:
+        listed = ", ".join(f"{path} makes {factor}x" for path, factor in factors.items())
+        raise UsageError(f"networks of different factors cannot be compared: {listed}")
+    return subject
+
+
+def onnx_variants(
+    subject: Subject,
+    graphs: Sequence[str],
+    precisions: Sequence[str],
+    folder: Path,
+    calibrate: Path | None,
+    say: Callable[[str], None],
+) -> list[Variant]:
+    """Every file to measure: those given, and the checkpoint's in every form asked for."""
+    found = [
+        Variant(name, info.graph, info.precision, info.path)
+        for name, info in zip(_names(subject), subject.models, strict=True)
+    ]
+    if subject.checkpoint is None:
+        return found
+    for graph in graphs:
+        for precision in precisions:
+            say(f"exporting {subject.checkpoint.name} as {graph} {precision}")
+            found.append(_exported(subject.checkpoint, graph, precision, folder, calibrate))
+    return found
+
+
+def _names(subject: Subject) -> list[str]:
+    """What the files are called in the report: their names, numbered where two are the same."""
+    taken = {} if subject.checkpoint is None else {subject.checkpoint.stem: 1}
+    names = []
+    for info in subject.models:
+        count = taken[info.path.stem] = taken.get(info.path.stem, 0) + 1
+        names.append(info.path.stem if count == 1 else f"{info.path.stem} ({count})")
+    return names
+
+
+def _exported(checkpoint: Path, graph: str, precision: str, folder: Path, calibrate: Path | None) -> Variant:
+    """Through the command, in a process of its own: what it refuses is a row with its reason."""
+    output = folder / f"{checkpoint.stem}-{graph}-{precision}.onnx"
+    command = [sys.executable, "-m", "flavr_export.cli", "--ckpt", str(checkpoint), "-o", str(output)]
+    command += ["--graph", graph, "--precision", precision]
+    if precision == "int8" and calibrate is not None:
+        command += ["--calibrate", str(calibrate)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        failure = Failure("timeout", f"flavr-export took more than {_TIMEOUT} s")
+        return Variant(checkpoint.stem, graph, precision, None, failure)
+    if done.returncode:
+        return Variant(checkpoint.stem, graph, precision, None, _why(done.returncode, done.stderr))
+    return Variant(checkpoint.stem, graph, precision, output)
+
+
+def _why(code: int, errors: str) -> Failure:
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    reason = lines[-1] if lines else f"exit code {code}"
+    for prefix in ("error: ", "Error: "):
+        reason = reason.removeprefix(prefix)
+    if code < 0 or looks_like_no_memory(reason):
+        return Failure("out of memory" if code in (-9, 1) else "crash", f"flavr-export: {reason}")
+    return Failure("unsupported", f"flavr-export: {reason}")

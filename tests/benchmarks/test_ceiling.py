@@ -1,0 +1,34 @@
+"""The machine's ceiling, and how much arithmetic a network is."""
+
+from __future__ import annotations
+
+import pytest
+
+from flavr_benchmarks import ceiling
+from flavr_benchmarks.flops import gflop
+
+
+def test_the_best_matrix_product_is_measured_in_another_process() -> None:
+    found = ceiling.measure("cpu", 1, seconds=0.02)
+    assert found.keys() == ceiling.METHODS.keys()
+    fp32 = found["fp32"]
+    assert isinstance(fp32, float)
+    assert 1 < fp32 < 100_000
+
+
+def test_the_better_of_two_measurements_counts_and_a_failure_is_kept() -> None:
+    made = {
+        one.precision: one
+        for one in ceiling.ceilings("cpu", {"fp32": 80.0, "int8": "no kernel"}, {"fp32": 90.0, "int8": 5.0})
+    }
+    assert (made["fp32"].gflop_per_second, made["fp32"].before, made["fp32"].after) == (90, 80, 90)
+    assert made["int8"].failure == "no kernel"
+    assert made["bf16"].failure == "not measured"
+
+
+def test_a_network_is_as_much_arithmetic_as_its_layers() -> None:
+    # counted by hand from the published layers at 256x256: 532.1 GFLOP
+    assert gflop("unet_18", 64, 2, (256, 256)) == pytest.approx(532.1, rel=1e-3)
+    assert gflop("unet_18", 16, 2, (128, 128)) == pytest.approx(gflop("unet_18", 16, 2, (121, 125)))
+    with pytest.raises(ValueError, match="resnet is not known"):
+        gflop("resnet", 16, 2, (64, 64))
