@@ -64,7 +64,7 @@ class OrtWorkload:
 
     def exact(self, frames: Sequence[Rgb]) -> Pictures:
         io = self._session.io
-        outputs = self._session.engine.run(None, io.feed(frames))
+        outputs = self._session.engine.run(None, io.feed([io.tensor(frame) for frame in frames]))
         if self._session.info.io == "uint8":
             return unrounded(io.pictures(outputs, _BITS))
         planes = np.concatenate([output[0].reshape(-1, 3, *output.shape[2:]) for output in outputs])
@@ -75,7 +75,7 @@ class OrtWorkload:
 
     def _plain(self, frames: Sequence[Rgb]) -> tuple[list[Rgb], Phases]:
         io, watch = self._session.io, Stopwatch()
-        feed = io.feed(frames)
+        feed = io.feed([io.tensor(frame) for frame in frames])
         upload = watch.lap()
         outputs = self._session.engine.run(None, feed)
         compute = watch.lap()
@@ -85,7 +85,7 @@ class OrtWorkload:
     def _bound(self, frames: Sequence[Rgb]) -> tuple[list[Rgb], Phases]:
         engine, io, device = self._session.engine, self._session.io, self._device
         binding, watch = engine.io_binding(), Stopwatch()
-        for name, array in io.feed(frames).items():
+        for name, array in io.feed([io.tensor(frame) for frame in frames]).items():
             value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device, 0)
             binding.bind_ortvalue_input(name, value)
         for output in engine.get_outputs():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from flavr_runtime.frames import Rgb
 
 _FRAMES = ("frame0", "frame1", "frame2", "frame3")
 Tensor = NDArray[np.generic]
+T = TypeVar("T")  # a tensor, wherever it is
 
 
 class IoKind(Protocol):
@@ -28,7 +29,18 @@ class IoKind(Protocol):
 
     def output_names(self, factor: int) -> tuple[str, ...]: ...
 
-    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]: ...
+    @property
+    def packed(self) -> bool:
+        """Whether the frames of a window go into one tensor, which then has to be made anew for each."""
+        ...
+
+    def tensor(self, frame: Rgb) -> Tensor:
+        """One frame as the graph takes it: made once, though four windows use it."""
+        ...
+
+    def feed(self, tensors: Sequence[T]) -> dict[str, T]:
+        """The graph's inputs, from the tensors of a window."""
+        ...
 
     def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:
         """`bits`: 8 for uint8, 16 for uint16 where this kind can make it."""
@@ -45,12 +57,16 @@ class Uint8Io:
 
     tensor_type: str = "tensor(uint8)"
     input_names: tuple[str, ...] = _FRAMES
+    packed: bool = False
 
     def output_names(self, factor: int) -> tuple[str, ...]:
         return _mid_names(factor)
 
-    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
-        return {name: at_depth(frame, 8)[None] for name, frame in zip(self.input_names, frames, strict=True)}
+    def tensor(self, frame: Rgb) -> Tensor:
+        return at_depth(frame, 8)[None]
+
+    def feed(self, tensors: Sequence[T]) -> dict[str, T]:
+        return dict(zip(self.input_names, tensors, strict=True))
 
     def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:  # noqa: ARG002  # always 8
         return [output[0].astype(np.uint8, copy=False) for output in outputs]
@@ -62,12 +78,16 @@ class FloatIo:
 
     tensor_type: str = "tensor(float)"
     input_names: tuple[str, ...] = _FRAMES
+    packed: bool = False
 
     def output_names(self, factor: int) -> tuple[str, ...]:
         return _mid_names(factor)
 
-    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
-        return {name: _planar(frame) for name, frame in zip(self.input_names, frames, strict=True)}
+    def tensor(self, frame: Rgb) -> Tensor:
+        return _planar(frame)
+
+    def feed(self, tensors: Sequence[T]) -> dict[str, T]:
+        return dict(zip(self.input_names, tensors, strict=True))
 
     def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:
         return [_quantised(output[0], bits) for output in outputs]
@@ -79,12 +99,16 @@ class PackedIo:
 
     tensor_type: str = "tensor(float)"
     input_names: tuple[str, ...] = ("frames",)
+    packed: bool = True
 
     def output_names(self, factor: int) -> tuple[str, ...]:  # noqa: ARG002  # the same for any factor
         return ("mids",)
 
-    def feed(self, frames: Sequence[Rgb]) -> dict[str, Tensor]:
-        return {"frames": np.concatenate([_planar(frame) for frame in frames], axis=1)}
+    def tensor(self, frame: Rgb) -> Tensor:
+        return _planar(frame)
+
+    def feed(self, tensors: Sequence[T]) -> dict[str, T]:
+        return {"frames": cast("T", np.concatenate(cast("Sequence[Tensor]", tensors), axis=1))}
 
     def pictures(self, outputs: Sequence[Tensor], bits: int) -> list[Rgb]:
         planes = outputs[0][0]

@@ -16,6 +16,7 @@ from flavr_runtime.frames import FrameSink
 from flavr_runtime.image_writer import work_place
 from flavr_runtime.media import ReadOptions, open_sink, open_source
 from flavr_runtime.pipes import STDIN
+from flavr_runtime.providers import check_options
 from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
 from flavr_runtime.session import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, check_size, read_model_info
 from flavr_runtime.timing_plan import Timing, plan_timing
@@ -62,6 +63,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         FlavrRuntimeError: whatever is wrong with the options or the files, one line.
     """
     timing_options, encoding = options.timing, options.encoding
+    check_options(options.engine.provider, options.engine.provider_options)
     if output is None and str(input_path) == STDIN:
         raise UsageError("what comes from a pipe has no name to give the result: name it with -o")
     source = stack.enter_context(open_source(input_path, _read_options(input_path, options)))

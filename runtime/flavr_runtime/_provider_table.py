@@ -1,7 +1,6 @@
 """The table of execution providers: a new one is a new row here, and nothing else.
 
-Options are what this project sets and why; whatever is not named keeps ONNX Runtime's default. No row sets
-a precision: the model file carries it, so that the numbers are those that flavr-export verified.
+What an engine can be told, and what it is told by default, is in _provider_options.py.
 """
 
 from __future__ import annotations
@@ -9,13 +8,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flavr_runtime._provider_options import (
+    CoremlOptions,
+    CudaOptions,
+    DirectmlOptions,
+    EngineOptions,
+    MigraphxOptions,
+    MigraphxPluginOptions,
+    OpenvinoOptions,
+    RocmOptions,
+    TensorrtOptions,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Where tensors of a provider live, by ONNX Runtime's names."""
+
+    kind: str
+    vendor: int = -1  # PCI vendor, for the kinds that several vendors share
+
+
+_CUDA_MEMORY = DeviceMemory("cuda")
+_AMD_MEMORY = DeviceMemory("gpu", vendor=0x1002)
+_DIRECTML_MEMORY = DeviceMemory("dml")
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One of ONNX Runtime's execution providers, and how a session is to use it."""
 
     name: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: EngineOptions = field(default_factory=EngineOptions)
     cache: Mapping[str, str] = field(default_factory=dict)
     """Options that keep compiled models in a folder; "{folder}" stands for its path."""
     plugin: str | None = None
@@ -24,6 +48,14 @@ class Engine:
     """Modules to import first, for the vendor libraries that come with them."""
     nvidia_libraries: bool = False
     """Whether CUDA and cuDNN from pip have to be loaded first."""
+    fixed_shapes: bool = False
+    """Whether it compiles or searches for each frame size anew, so that a session is best made for one."""
+    warm_up: bool = False
+    """Whether the first run takes much longer than the rest: it compiles, or times algorithms."""
+    memory: DeviceMemory | None = None
+    """Where frames are kept between the windows that use them; None for the CPU's memory."""
+    threads_option: str = ""
+    """The option that --threads sets, where the provider has threads of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +83,35 @@ class Provider:
 
 _CUDA = Engine(
     "CUDAExecutionProvider",
-    options={
-        # A clip has one frame size, so timing the algorithms once is repaid by every later window. DEFAULT
-        # skips the search and can be slower by a factor, HEURISTIC guesses.
-        "cudnn_conv_algo_search": "EXHAUSTIVE",
-        # The default doubles the arena at each growth: at 4K that asks for memory the model never uses.
-        "arena_extend_strategy": "kSameAsRequested",
-    },
+    options=CudaOptions(),
     nvidia_libraries=True,
+    fixed_shapes=True,
+    warm_up=True,
+    memory=_CUDA_MEMORY,
 )
 
-# Precision, tuning and memory stay at their defaults: exhaustive tuning is known to take tens of minutes.
-_MIGRAPHX = Engine("MIGraphXExecutionProvider", cache={"migraphx_model_cache_dir": "{folder}"})
+_MIGRAPHX = Engine(
+    "MIGraphXExecutionProvider",
+    options=MigraphxOptions(),
+    cache={"migraphx_model_cache_dir": "{folder}"},
+    fixed_shapes=True,  # a pad by an amount that is known at run time only makes it throw
+    warm_up=True,
+    memory=_AMD_MEMORY,
+)
 # From ROCm 10 on AMD ships the same provider as a plugin for the plain wheel, with renamed options.
 _MIGRAPHX_PLUGIN = Engine(
     "MIGraphXExecutionProvider",
+    options=MigraphxPluginOptions(),
     cache={"cache_dir": "{folder}"},
     plugin="onnxruntime_ep_migraphx",
     preload=("migraphx",),
+    fixed_shapes=True,
+    warm_up=True,
+    memory=_AMD_MEMORY,
 )
-_ROCM = Engine("ROCMExecutionProvider")  # removed after ONNX Runtime 1.22
+_ROCM = Engine(  # removed after ONNX Runtime 1.22
+    "ROCMExecutionProvider", options=RocmOptions(), fixed_shapes=True, warm_up=True
+)
 
 _AMD_WHEELS = ("onnxruntime-migraphx", "onnxruntime-rocm")
 _AMD_PIP = (
@@ -111,6 +152,7 @@ TABLE: tuple[Provider, ...] = (
         engines=(
             Engine(
                 "TensorrtExecutionProvider",
+                options=TensorrtOptions(),
                 cache={
                     "trt_engine_cache_enable": "1",
                     "trt_engine_cache_path": "{folder}",
@@ -119,6 +161,9 @@ TABLE: tuple[Provider, ...] = (
                 },
                 preload=("tensorrt",),
                 nvidia_libraries=True,
+                fixed_shapes=True,
+                warm_up=True,
+                memory=_CUDA_MEMORY,
             ),
         ),
         backups=(_CUDA,),
@@ -152,8 +197,15 @@ TABLE: tuple[Provider, ...] = (
     Provider(
         name="directml",
         runs_on="any DirectX 12 GPU on Windows",
-        # Adapter 0 drives the screen, which on laptops is the slow one.
-        engines=(Engine("DmlExecutionProvider", options={"performance_preference": "high_performance"}),),
+        engines=(
+            Engine(
+                "DmlExecutionProvider",
+                options=DirectmlOptions(),
+                fixed_shapes=True,
+                warm_up=True,
+                memory=_DIRECTML_MEMORY,
+            ),
+        ),
         wheels=("onnxruntime-directml",),
         # Double quotes: cmd.exe takes single ones for part of the name.
         pip=(PipLine("Microsoft's build", 'pip install "flavr[directml]"'),),
@@ -167,9 +219,10 @@ TABLE: tuple[Provider, ...] = (
         engines=(
             Engine(
                 "CoreMLExecutionProvider",
-                # The default, NeuralNetwork, is the older format: fewer operators and no fp16 weights.
-                options={"ModelFormat": "MLProgram"},
+                options=CoremlOptions(),
                 cache={"ModelCacheDirectory": "{folder}"},
+                fixed_shapes=True,
+                warm_up=True,
             ),
         ),
         wheels=("onnxruntime",),
@@ -181,11 +234,14 @@ TABLE: tuple[Provider, ...] = (
     Provider(
         name="openvino",
         runs_on="Intel and AMD CPUs, Intel GPUs",
-        # The wheel's own choice, made explicit: GPU would turn an fp32 model into fp16 unasked, and AUTO
-        # changes the device in mid-clip.
         engines=(
             Engine(
-                "OpenVINOExecutionProvider", options={"device_type": "CPU"}, cache={"cache_dir": "{folder}"}
+                "OpenVINOExecutionProvider",
+                options=OpenvinoOptions(),
+                cache={"cache_dir": "{folder}"},
+                fixed_shapes=True,
+                warm_up=True,
+                threads_option="num_of_threads",
             ),
         ),
         wheels=("onnxruntime-openvino",),

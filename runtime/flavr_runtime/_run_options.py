@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +45,13 @@ class _Size(click.ParamType[tuple[int, int]]):
         return int(match[1]), int(match[2])
 
 
+def _key_values(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    for each in given:
+        if not each.partition("=")[0] or "=" not in each:
+            raise click.BadParameter(f"{each!r} is not of the form NAME=VALUE")
+    return {name: value for name, _, value in (each.partition("=") for each in given)}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Which network, on what."""
@@ -69,6 +77,23 @@ class EngineOptions:
         type=click.IntRange(1, 256),
         metavar="N",
         help="CPU threads for the network. [default: one per physical core]",
+    )
+    provider_options: Mapping[str, str] = option(
+        "--provider-option",
+        multiple=True,
+        metavar="K=V",
+        callback=_key_values,
+        help="An option of the provider, by ONNX Runtime's name: device_id=1. May be given several times; an "
+        "unknown one is answered with those that there are.",
+    )
+    strict: bool = option(
+        "--strict", is_flag=True, help="Refuse to start where the provider leaves work to the CPU."
+    )
+    cache_dir: Path | None = option(
+        "--cache-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Where providers keep what they compile. [default: $FLAVR_CACHE_DIR, or the system's own]",
     )
 
 

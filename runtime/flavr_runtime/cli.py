@@ -78,10 +78,20 @@ def _run(job: Job, options: RunOptions) -> None:
     from flavr_runtime.profile import profiled, spent
 
     engine, quiet = options.engine, options.report.quiet
-    interpolator = Interpolator(job.model, provider=engine.provider, threads=engine.threads)
+    info = job.source.info
+    interpolator = Interpolator(
+        job.model,
+        provider=engine.provider,
+        provider_options=engine.provider_options,
+        threads=engine.threads,
+        size=(info.height, info.width),
+        cache=engine.cache_dir,
+        strict=engine.strict,
+    )
     job.work.identify(interpolator.identity)
     if not quiet:
         print_plan(job, interpolator)
+    interpolator.warm_up()
     with (
         kept_frames_stated(job),
         profiled() as profile,

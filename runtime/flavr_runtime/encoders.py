@@ -14,6 +14,7 @@ from flavr_runtime._destination import STDOUT
 from flavr_runtime._pictures import PLANAR_TWINS
 from flavr_runtime.colour import bits_of, has_alpha, writable_formats
 from flavr_runtime.errors import OutputError, UsageError
+from flavr_runtime.hdr import HDR_WRITERS, HdrMetadata
 
 __all__ = [
     "ALIASES", "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "Container", "EncodeOptions",
@@ -49,6 +50,7 @@ class Encoder:
     preset: str | None = None  # the default, one of ...
     presets: tuple[str, ...] = ()
     odd_sizes: bool = True  # whether 4:2:0 of an odd width or height is taken
+    parameters: str | None = None  # the option that takes the encoder's own list, a key of HDR_WRITERS
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)  # set unless it is set already
 
@@ -66,13 +68,21 @@ _HARDWARE_CODECS = {"h264": "h264", "h265": "hevc", "av1": "av1"}
 ENCODERS = {
     # 17 is the crf at which x264 is commonly held to be indistinguishable from its source; "medium" costs
     # about 10 ms per 854x480 frame, 1 % of what the network takes on a CPU: a faster one would win nothing.
-    "h264": Encoder(name="libx264", crf=17, preset="medium", presets=_X26_PRESETS, odd_sizes=False),
+    "h264": Encoder(
+        name="libx264",
+        crf=17,
+        preset="medium",
+        presets=_X26_PRESETS,
+        odd_sizes=False,
+        parameters="x264-params",
+    ),
     "h265": Encoder(
         name="libx265",
         crf=19,
         preset="medium",
         presets=_X26_PRESETS,
         odd_sizes=False,
+        parameters="x265-params",
         options={"x265-params": "log-level=error"},
     ),
     "av1": Encoder(
@@ -82,6 +92,7 @@ ENCODERS = {
         preset="6",
         presets=_numbers(13),
         odd_sizes=False,
+        parameters="svtav1-params",
         environment={"SVT_LOG": "1"},
     ),
     "vp9": Encoder(
@@ -250,7 +261,9 @@ def container_for(path: Path, name: str | None = None) -> Container:
     return found
 
 
-def encoder_options(encoder: Encoder, options: EncodeOptions) -> dict[str, str]:
+def encoder_options(
+    encoder: Encoder, options: EncodeOptions, hdr: HdrMetadata | None = None
+) -> dict[str, str]:
     """What FFmpeg is given; the user's own come last, and lists of parameters are joined."""
     found = dict(encoder.options)
     crf = encoder.crf if options.crf is None else options.crf
@@ -259,7 +272,11 @@ def encoder_options(encoder: Encoder, options: EncodeOptions) -> dict[str, str]:
     preset = options.preset or encoder.preset
     if preset:
         found[encoder.preset_option] = preset
-    for name, value in options.more.items():
+    more = dict(options.more)
+    if hdr is not None and encoder.parameters is not None:
+        theirs = more.get(encoder.parameters)
+        more[encoder.parameters] = HDR_WRITERS[encoder.parameters](hdr) + (f":{theirs}" if theirs else "")
+    for name, value in more.items():
         found[name] = f"{found[name]}:{value}" if name.endswith("-params") and name in found else value
     return found
 

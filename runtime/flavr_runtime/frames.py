@@ -30,7 +30,17 @@ class Frame:
     looks at costs nothing.
     """
 
-    __slots__ = ("_identity", "_picture", "between", "cut", "origin", "source", "starts_scene", "time")
+    __slots__ = (
+        "_identity",
+        "_picture",
+        "between",
+        "cut",
+        "origin",
+        "prepared",
+        "source",
+        "starts_scene",
+        "time",
+    )
 
     def __init__(
         self,
@@ -63,6 +73,8 @@ class Frame:
         self.starts_scene = starts_scene
         self.cut: tuple[Frame, Frame] | None = None
         """For a frame made between the two around a cut, those two."""
+        self.prepared: object | None = None
+        """What a session made of the picture, once for all the windows that it is in."""
 
     @property
     def rgb(self) -> Rgb:

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flavr_runtime.engine_cache import default_cache_folder
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.providers import select
-from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Session, check_picture
+from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Prepared, Session, check_picture
 from flavr_runtime.windows import plan_stages, windows
 
 
@@ -34,20 +35,38 @@ class Interpolator:
         model: ModelInfo | Path | str | None = None,
         *,
         provider: str = "auto",
+        provider_options: Mapping[str, str] | None = None,
         threads: int | None = None,
+        size: tuple[int, int] | None = None,
+        cache: Path | str | None = None,
+        strict: bool = False,
     ) -> None:
         """Load a model on a provider.
 
         Args:
             model: a file written by flavr-export; None takes the small 2x network that ships with flavr.
             provider: auto (the fastest that works here), cpu, cuda, rocm, ... as `flavr-providers` lists.
+            provider_options: the provider's own, by ONNX Runtime's names: {"device_id": "1"}.
             threads: CPU threads for one window; None leaves it to ONNX Runtime.
+            size: (height, width) of all pictures, where known: others are refused then, and providers that
+                work best on one size are told.
+            cache: where providers keep what they compile; by default FLAVR_CACHE_DIR, or the platform's
+                folder for caches.
+            strict: refuse to leave nodes to the CPU.
 
         Raises:
+            UsageError: no such provider, or an option that it does not have.
             ProviderError: the provider does not work on this machine.
             ModelError: the model cannot be loaded or does not run on the provider.
         """
-        self._session = Session(model or DEFAULT_MODEL, select(provider), threads=threads)
+        self._session = Session(
+            model or DEFAULT_MODEL,
+            select(provider, provider_options),
+            threads=threads,
+            size=size,
+            cache=default_cache_folder() if cache is None else Path(cache),
+            strict=strict,
+        )
 
     @property
     def model(self) -> ModelInfo:
@@ -67,7 +86,12 @@ class Interpolator:
     @property
     def identity(self) -> dict[str, str]:
         """What runs the model: another provider or version rounds differently."""
-        return {"the provider": self.execution_provider, "ONNX Runtime": self._session.runtime_version}
+        options = sorted(self._session.selected.options.items())
+        return {
+            "the provider": self.execution_provider,
+            "its options": ", ".join(f"{name}={value}" for name, value in options),
+            "ONNX Runtime": self._session.runtime_version,
+        }
 
     @property
     def placement(self) -> str:
@@ -80,10 +104,11 @@ class Interpolator:
     @property
     def notices(self) -> list[str]:
         """What the user should know about how the model runs, one sentence each."""
-        elsewhere = {n: c for n, c in self._session.placement.items() if n != self.execution_provider}
-        return [
-            f"{count} nodes do not run on {self.provider} but on {name}" for name, count in elsewhere.items()
-        ]
+        return list(self._session.notices)
+
+    def warm_up(self) -> None:
+        """Let a provider that compiles do it now, where the size is known; does nothing on the others."""
+        self._session.warm_up()
 
     def between(self, f0: Rgb, f1: Rgb, f2: Rgb, f3: Rgb) -> list[Rgb]:
         """The model's new frames between `f1` and `f2`, in time order: `model.factor - 1` of them.
@@ -142,6 +167,16 @@ class Interpolator:
             result = self._pass(result, stage, CUT_MODES[cut_mode])
         return iter(result)
 
+    def _between(self, window: tuple[Frame, Frame, Frame, Frame]) -> list[Rgb]:
+        """`between` for frames of a stream, which remember what they were converted to."""
+        return self._session.run([self._prepared(frame) for frame in window])
+
+    def _prepared(self, frame: Frame) -> Prepared:
+        known = frame.prepared
+        if not isinstance(known, Prepared) or known.session is not self._session:
+            known = frame.prepared = self._session.prepare(frame.rgb)
+        return known
+
     def _pass(self, frames: Iterable[Frame], stage: int, at_cut: AtCut) -> Iterator[Frame]:
         """One pass over a stream, multiplying its frames by `stage`."""
         every = self.model.factor // stage
@@ -156,7 +191,7 @@ class Interpolator:
         for window in windows(remember(frames)):
             _, start, end, _ = window
             yield start
-            pictures = _Once(self.between, _within_scene(window))
+            pictures = _Once(self._between, _within_scene(window))
             cut = start.cut or end.cut or ((start, end) if end.starts_scene else None)
             for step in range(1, stage):
                 time = start.time + (end.time - start.time) * Fraction(step, stage)
@@ -210,7 +245,9 @@ class _Once:
     """The new pictures of one window, made together when the first of them is asked for."""
 
     def __init__(
-        self, make: Callable[[Rgb, Rgb, Rgb, Rgb], list[Rgb]], window: tuple[Frame, Frame, Frame, Frame]
+        self,
+        make: Callable[[tuple[Frame, Frame, Frame, Frame]], list[Rgb]],
+        window: tuple[Frame, Frame, Frame, Frame],
     ) -> None:
         self._make = make
         self._window: tuple[Frame, Frame, Frame, Frame] | None = window
@@ -218,8 +255,7 @@ class _Once:
 
     def one(self, index: int) -> Rgb:
         if self._window is not None:
-            f0, f1, f2, f3 = self._window
-            self._pictures = self._make(f0.rgb, f1.rgb, f2.rgb, f3.rgb)
+            self._pictures = self._make(self._window)
             self._window = None  # lets go of the frames
         return self._pictures[index]
 

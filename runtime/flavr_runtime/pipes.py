@@ -148,7 +148,7 @@ class PipeReader:
             self._path, header.width, header.height, rate, True, self._count(),
             f"{kind} {header.pixel_format} {colour}", bits_of(header.pixel_format),
         )  # fmt: skip
-        self._notices = [interlaced_notice(self._name)] if header.interlaced else []
+        self._notices = [interlaced_notice(str(self._path))] if header.interlaced else []
         if has_alpha(header.pixel_format) and self._drop_alpha:
             self._notices.append(f"the transparency of {self._name} is dropped, as asked")
 
@@ -362,6 +362,7 @@ def _lost(traits: SourceTraits) -> list[str]:
         "the sound": traits.audio,
         "the chapters": traits.chapters,
         "the rotation flag": traits.display_matrix,
+        str(traits.hdr): traits.hdr,
         **dict.fromkeys(traits.other_streams, True),
     }
     return [name for name, present in parts.items() if present]

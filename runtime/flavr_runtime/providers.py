@@ -1,6 +1,7 @@
 """Which hardware can run a model here: the execution providers as data, and a test that tells the truth.
 
     selected = select("auto")                       # or a name the user gave; raises, never falls back
+    selected = select("cuda", {"device_id": "1"})
     session = onnxruntime.InferenceSession(path, providers=session_providers(selected))
 
 ONNX Runtime lists a provider when its build contains it, even where the vendor's libraries are missing, and
@@ -23,6 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flavr_runtime._ort_output import captured, one_line_reason
+from flavr_runtime._provider_options import EngineOptions, overridden
 from flavr_runtime._provider_table import TABLE, Engine, PipLine, Provider
 from flavr_runtime.errors import ProviderError, UsageError
 
@@ -35,6 +37,7 @@ __all__ = [
     "Provider",
     "Selected",
     "auto_choice",
+    "check_options",
     "installed_wheels",
     "probe",
     "select",
@@ -46,6 +49,9 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.name: provider fo
 
 PROVIDER_CHOICES: tuple[str, ...] = ("auto", *PROVIDERS)
 """What `--provider` accepts."""
+
+_REGISTERED: set[str] = set()
+"""Providers that came as plugins: listed from then on as if built in, whose options have other names."""
 
 _SYSTEM_NAMES = {"linux": "Linux", "win32": "Windows", "darwin": "macOS"}
 
@@ -76,16 +82,20 @@ class Selected:
     execution_provider: str
     options: dict[str, str] = field(default_factory=dict)
     cache_options: dict[str, str] = field(default_factory=dict)  # "{folder}" stands for the cache folder
+    engine: Engine | None = None  # how a session is best made for it; None: in no particular way
 
 
-def probe(name: str) -> Availability:
-    """Find out by running it whether a provider works on this machine.
+def probe(name: str, options: Mapping[str, str] | None = None) -> Availability:
+    """Find out by running it whether a provider works on this machine, with the options that a user gave.
 
     Takes milliseconds where it is absent, up to some seconds where it works and compiles. A provider that
     needs libraries loaded or a plugin registered keeps them for the life of the process. File descriptors 1
-    and 2 are redirected meanwhile, see captured(). Raises UsageError for a name that is not in PROVIDERS.
+    and 2 are redirected meanwhile, see captured(). Raises UsageError for a name that is not in PROVIDERS, and
+    for options that no engine of the provider has.
     """
     provider = _row(name)
+    if options:
+        check_options(name, options)
     try:
         ort = _import_onnxruntime()
     except ImportError as error:
@@ -94,7 +104,10 @@ def probe(name: str) -> Availability:
 
     failures: list[tuple[Engine, str]] = []
     for engine in _engines_to_try(ort, provider):
-        failure = _failure_of(ort, engine)
+        try:
+            failure = _failure_of(ort, engine, overridden(engine.options, options or {}, name))
+        except UsageError as error:  # an option of the provider's other engines
+            failure = str(error)
         if failure is None:
             return Availability(provider, True, engine, version)
         failures.append((engine, failure))
@@ -104,18 +117,47 @@ def probe(name: str) -> Availability:
     return _unavailable(provider, None, version, f"{version} is built without {wanted}")
 
 
-def select(name: str) -> Selected:
+def check_options(name: str, options: Mapping[str, str]) -> None:
+    """Refuse, before anything is tried, what no engine of a provider can be told.
+
+    Raises:
+        UsageError: naming the option, and those that there are.
+    """
+    if not options:
+        return
+    if name == "auto":
+        raise UsageError(
+            f"option {next(iter(options))!r} belongs to one provider: name that one instead of auto "
+            f"({', '.join(PROVIDERS)})"
+        )
+    refusals = []
+    for engine in _row(name).engines:
+        try:
+            overridden(engine.options, options, name)
+        except UsageError as refusal:
+            refusals.append(refusal)
+        else:
+            return
+    raise refusals[0]
+
+
+def select(name: str, options: Mapping[str, str] | None = None) -> Selected:
     """The provider to run on: the first that works for "auto", else the one that was named.
 
-    Raises UsageError for an unknown name and ProviderError where the named provider, or every one, fails.
+    `options` are its own, by ONNX Runtime's names, and go before this project's defaults.
+
+    Raises UsageError for an unknown name or option, and ProviderError where the named provider, or every one,
+    fails.
     """
+    given = options or {}
+    check_options(name, given)
     names = [row.name for row in PROVIDERS.values() if row.auto] if name == "auto" else [name]
     for candidate in names:
-        tried = probe(candidate)
+        tried = probe(candidate, given)
         if tried.ok and tried.engine is not None:
-            return Selected(
-                candidate, tried.engine.name, dict(tried.engine.options), dict(tried.engine.cache)
-            )
+            engine = tried.engine
+            chosen = overridden(engine.options, given, candidate).for_session()
+            return Selected(candidate, engine.name, chosen, dict(engine.cache), engine)
     # `auto` ends with the CPU, which every build contains: its failure is that of ONNX Runtime itself.
     subject = "no provider works" if name == "auto" else f"provider {name} does not work"
     raise ProviderError(f"{subject} here: {_what_to_do(tried)}")
@@ -141,7 +183,7 @@ def session_providers(
     backups = PROVIDERS[selected.name].backups
     return [
         (selected.execution_provider, options),
-        *((engine.name, dict(engine.options)) for engine in backups),
+        *((engine.name, engine.options.for_session()) for engine in backups),
     ]
 
 
@@ -183,7 +225,7 @@ def _import_onnxruntime() -> Any:
 
 
 def _engines_to_try(ort: Any, provider: Provider) -> list[Engine]:
-    built_in = ort.get_available_providers()
+    built_in = set(ort.get_available_providers()) - _REGISTERED
     return [
         engine
         for engine in provider.engines
@@ -191,14 +233,14 @@ def _engines_to_try(ort: Any, provider: Provider) -> list[Engine]:
     ]
 
 
-def _failure_of(ort: Any, engine: Engine) -> str | None:
-    """Why the engine cannot compute the test graph, on one line, or None if it can."""
+def _failure_of(ort: Any, engine: Engine, chosen: EngineOptions) -> str | None:
+    """Why the engine, so told, cannot compute the test graph, on one line, or None if it can."""
     output: list[str] = []
     try:
         with captured() as output, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _prepare(ort, engine)
-            _run_test_graph(ort, engine)
+            _run_test_graph(ort, engine, chosen)
     except Exception as error:  # drivers and plugins raise every type there is, and each one means "no"
         return one_line_reason(str(error) or type(error).__name__, "".join(output))
     return None
@@ -213,11 +255,12 @@ def _prepare(ort: Any, engine: Engine) -> None:
     if engine.plugin and engine.name not in ort.get_available_providers():
         plugin = importlib.import_module(engine.plugin)
         ort.register_execution_provider_library(engine.name, plugin.get_library_path())
+        _REGISTERED.add(engine.name)
         if engine.name not in ort.get_available_providers():
             raise RuntimeError(f"the plugin {engine.plugin} finds no device that it can run on")
 
 
-def _run_test_graph(ort: Any, engine: Engine) -> None:
+def _run_test_graph(ort: Any, engine: Engine, chosen: EngineOptions) -> None:
     """Raise where the engine does not compute the test graph itself, and correctly."""
     import numpy as np
 
@@ -231,7 +274,7 @@ def _run_test_graph(ort: Any, engine: Engine) -> None:
     session = ort.InferenceSession(
         _probe_model.MODEL,
         options,
-        providers=[(engine.name, dict(engine.options))],
+        providers=[(engine.name, chosen.for_session())],
         enable_fallback=0,  # else a failure is retried on the CPU, and the second error hides the first
     )
     used = session.get_providers()[0]

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from flavr_runtime.colour import ColourSpec, bits_of, has_alpha, is_opaque, to_rgb
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, StreamInfo
+from flavr_runtime.hdr import HdrMetadata, dynamic_metadata
 from flavr_runtime.timing import FrameClock, Timeline, read_timeline
 from flavr_runtime.traits import AudioTrack, SourceTraits, interlaced_notice
 
@@ -183,6 +184,7 @@ class VideoReader:
             end=end - origin,
             tick=stream.time_base or Fraction(1, 90_000),
             origin=origin,
+            hdr=HdrMetadata.of(first),
             display_matrix=_display_matrix(first),
             sample_aspect_ratio=stream.sample_aspect_ratio or None,
             metadata=dict(container.metadata),
@@ -205,8 +207,10 @@ class VideoReader:
             bits=bits_of(pixel_format),
         )
         self._check_alpha(stream, first)
+        if changing := dynamic_metadata(first):
+            self._notices.append(f"not carried over: {', '.join(changing)}, which changes with every picture")
         if first.interlaced_frame:
-            self._notices.append(interlaced_notice(self._path.name))
+            self._notices.append(interlaced_notice(str(self._path)))
 
     def _check_alpha(self, stream: VideoStream, first: av.VideoFrame) -> None:
         cure = "which would be lost; --drop-alpha goes on without it"

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flavr_runtime._io_kinds import IO_KINDS, IoKind
+from flavr_runtime._device import BoundMemory, HostMemory, Memory
+from flavr_runtime._io_kinds import IO_KINDS, IoKind, Tensor
+from flavr_runtime._ort_session import first_line, load, placed_nodes, tells_placement
+from flavr_runtime.engine_cache import engine_folder, engine_key
 from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.profile import spent
-from flavr_runtime.providers import Selected, session_providers
+from flavr_runtime.providers import Engine, Selected, session_providers
 
 if TYPE_CHECKING:
     import onnxruntime
 
 WINDOW = 4  # frames that the network looks at
+_NAMED = 5  # nodes of another provider that a notice names
+_CPU = "CPUExecutionProvider"
 FORMATS = ("1",)  # versions of the file format that this runtime understands
 
 DEFAULT_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x.onnx"
@@ -50,17 +54,38 @@ class ModelInfo:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture as one session takes it: converted, and uploaded where that session has a device for it."""
+
+    session: Session
+    tensor: Any
+    shape: tuple[int, ...]
+    is_deep: bool  # uint16
+
+
 class Session:
     """Runs windows of four frames. Safe to share between threads, as ONNX Runtime's sessions are."""
 
     def __init__(
-        self, model: ModelInfo | Path | str, selected: Selected, *, threads: int | None = None
+        self,
+        model: ModelInfo | Path | str,
+        selected: Selected,
+        *,
+        threads: int | None = None,
+        size: tuple[int, int] | None = None,
+        cache: Path | None = None,
+        strict: bool = False,
     ) -> None:
         """Load a file written by flavr-export.
 
         Args:
             model: its path, or what `read_model_info` returned for it.
             threads: CPU threads for one window; None leaves it to ONNX Runtime (one per physical core).
+            size: (height, width) of every picture that will come, where that is known. Others are refused
+                then, and providers that work best on one size are told.
+            cache: a folder in which providers that compile may keep the result for the next time.
+            strict: refuse a model of which nodes are left to the CPU.
 
         Raises:
             ModelError: the file is missing, damaged, no FLAVR export, or does not run on the provider.
@@ -68,15 +93,31 @@ class Session:
         # Metadata first, from a session that optimises nothing: engines of some providers take minutes.
         self.info = model if isinstance(model, ModelInfo) else read_model_info(Path(model))
         self.selected = selected
+        self.notices: list[str] = []
+        """What the user should know about how the model runs, one sentence each."""
+        self._engine = selected.engine or Engine(selected.execution_provider)
         self._io: IoKind = IO_KINDS[self.info.io]
-        self._session = _load(self.info.path, session_providers(selected), threads=threads)
+        self._size = self.info.size or size
+        if size is not None:
+            check_size(self.info, size[1], size[0])
+        strict = strict and selected.execution_provider != _CPU
+        self._session = load(
+            self.info.path,
+            session_providers(self._told(threads), self._cache_folder(cache)),
+            threads=threads,
+            dimensions=self._dimensions(),
+            forbid_cpu=strict and not tells_placement(),
+        )
         actual = self._session.get_providers()[0]
         if actual != selected.execution_provider:
             raise ModelError(
                 f"{self.info.path} was placed on {actual}: {selected.execution_provider} cannot run this "
                 "graph; check it with flavr-export --for, or choose another --provider"
             )
-        self.placement = _placement(self._session)
+        nodes = placed_nodes(self._session)
+        self.placement = {name: len(names) for name, names in nodes.items()}
+        self._judge(nodes, strict)
+        self._memory = self._choose_memory()
         self._running: set[onnxruntime.RunOptions] = set()
         self.runtime_version = _runtime_version()
 
@@ -90,13 +131,27 @@ class Session:
         """How pictures become the graph's inputs, and its outputs pictures."""
         return self._io
 
-    def run(self, frames: Sequence[Rgb]) -> list[Rgb]:
+    def prepare(self, picture: Rgb) -> Prepared:
+        """Convert a picture, and upload it, once for all the windows that it is in.
+
+        Raises:
+            InputError: wrong type or shape.
+            ModelError: the device refuses it, for want of memory perhaps.
+        """
+        check_picture(picture, 0)
+        with spent("convert for the network"):
+            tensor: Any = self._io.tensor(picture)
+            if not self._io.packed:
+                tensor = self._placed(tensor)
+        return Prepared(self, tensor, picture.shape, picture.dtype == np.uint16)
+
+    def run(self, frames: Sequence[Rgb | Prepared]) -> list[Rgb]:
         """The new frames between the middle two of four, in time order.
 
         They are uint16 if one of the four is and the model's ends are float, else uint8.
 
         Args:
-            frames: four pictures of one size, uint8 or uint16 [H, W, 3] RGB.
+            frames: four pictures of one size, uint8 or uint16 [H, W, 3] RGB, or what `prepare` made of them.
 
         Raises:
             InputError: wrong number, type or size of frames.
@@ -104,29 +159,125 @@ class Session:
         """
         import onnxruntime as ort
 
-        _check_frames(frames, self.info)
+        self._check(frames)
+        ready = [frame if isinstance(frame, Prepared) else self.prepare(frame) for frame in frames]
         with spent("convert for the network"):
-            feed = self._io.feed(frames)
+            feed = self._io.feed([frame.tensor for frame in ready])
+            if self._io.packed:
+                feed = {name: self._placed(tensor) for name, tensor in feed.items()}
         options = ort.RunOptions()
         self._running.add(options)
         try:
             with spent("session.run"):
-                outputs = self._session.run(None, feed, options)
+                outputs = self._memory.run(self._session, feed, options)
         except Exception as error:  # ONNX Runtime has no error base class short of this
-            height, width = frames[0].shape[:2]
+            height, width = ready[0].shape[:2]
+            cure = "; fix the size with flavr-export --size" if self._wants_size() else ""
             raise ModelError(
                 f"{self.selected.execution_provider} failed on a {width}x{height} window of "
-                f"{self.info.path.name}: {_first_line(error)}"
+                f"{self.info.path.name}: {first_line(error)}{cure}"
             ) from error
         finally:
             self._running.discard(options)
         with spent("convert from the network"):
-            return self._io.pictures(outputs, 16 if any(frame.dtype == np.uint16 for frame in frames) else 8)
+            return self._io.pictures(outputs, 16 if any(frame.is_deep for frame in ready) else 8)
+
+    def warm_up(self) -> None:
+        """Run a window of the size given, where the first one takes much longer than those after it.
+
+        Raises:
+            ModelError: as for `run`.
+        """
+        if self._engine.warm_up and self._size is not None:
+            self.run([np.zeros((*self._size, 3), np.uint8)] * WINDOW)
 
     def cancel(self) -> None:
         """Let the runs that are going on in other threads end at their next node, with a ModelError."""
         for options in tuple(self._running):
             options.terminate = True
+
+    def _told(self, threads: int | None) -> Selected:
+        """The provider, with --threads among its options where its threads are not ONNX Runtime's."""
+        name = self._engine.threads_option
+        if threads is None or not name or name in self.selected.options:
+            return self.selected
+        return replace(self.selected, options=self.selected.options | {name: str(threads)})
+
+    def _cache_folder(self, cache: Path | None) -> Path | None:
+        if cache is None or not self.selected.cache_options:
+            return None
+        try:
+            return engine_folder(cache, engine_key(self.info, self.selected, self._size))
+        except OSError as error:
+            self.notices.append(
+                f"what {self.selected.name} compiles is not kept for the next time: {cache} cannot be "
+                f"written ({error.strerror or error}); name another folder with --cache-dir"
+            )
+            return None
+
+    def _dimensions(self) -> dict[str, int]:
+        """The symbolic dimensions that are known, for a provider that is better off with them."""
+        if self._size is None or self.info.size is not None or not self._engine.fixed_shapes:
+            return {}
+        return {"batch": 1, "height": self._size[0], "width": self._size[1]}
+
+    def _wants_size(self) -> bool:
+        return self._engine.fixed_shapes and self._size is None
+
+    def _judge(self, nodes: Mapping[str, Sequence[str]], strict: bool) -> None:
+        """Note which nodes run elsewhere, and refuse those on the CPU where that was asked."""
+        total = sum(map(len, nodes.values()))
+        for name, names in nodes.items():
+            if name == self.selected.execution_provider:
+                continue
+            some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            what = f"{len(names)} of {total} nodes do not run on {self.selected.name} but on {name}: {some}"
+            if strict and name == _CPU:
+                raise ModelError(
+                    f"{self.info.path.name}: {what}; go on with them by leaving out --strict, or see what "
+                    "flavr-export --for says"
+                )
+            self.notices.append(what)
+
+    def _choose_memory(self) -> Memory:
+        memory = self._engine.memory
+        if memory is None:
+            return HostMemory()
+        try:
+            return BoundMemory(memory, int(self.selected.options.get("device_id", 0)))
+        except RuntimeError as error:
+            self.notices.append(
+                f"frames are uploaded again for every window, since {self.selected.name} does not keep them "
+                f"({first_line(error)})"
+            )
+            return HostMemory()
+
+    def _placed(self, tensor: Tensor) -> Any:
+        try:
+            return self._memory.place(tensor)
+        except Exception as error:  # as above
+            raise ModelError(
+                f"{self.selected.execution_provider} takes no more frames: {first_line(error)}"
+            ) from error
+
+    def _check(self, frames: Sequence[Rgb | Prepared]) -> None:
+        if len(frames) != WINDOW:
+            raise InputError(f"{len(frames)} frames were given; FLAVR looks at {WINDOW}")
+        for position, frame in enumerate(frames):
+            if not isinstance(frame, Prepared):
+                check_picture(frame, position)
+            if frame.shape != frames[0].shape:
+                raise InputError(
+                    f"frame {position} is {frame.shape[1]}x{frame.shape[0]}, "
+                    f"frame 0 is {frames[0].shape[1]}x{frames[0].shape[0]}; one size is needed"
+                )
+        height, width = frames[0].shape[:2]
+        check_size(self.info, width, height)
+        if self._size is not None and self._size != (height, width):
+            raise InputError(
+                f"the session was made for {self._size[1]}x{self._size[0]} pictures, "
+                f"these are {width}x{height}"
+            )
 
 
 def read_model_info(path: Path) -> ModelInfo:
@@ -137,7 +288,7 @@ def read_model_info(path: Path) -> ModelInfo:
     """
     if not path.is_file():
         raise ModelError(f"model {path} does not exist; write one with flavr-export --ckpt model.pth")
-    session = _load(path, ["CPUExecutionProvider"], optimise=False)
+    session = load(path, ["CPUExecutionProvider"], optimise=False)
     metadata = dict(session.get_modelmeta().custom_metadata_map)
     if "flavr.format" not in metadata:
         raise ModelError(
@@ -226,19 +377,6 @@ def check_picture(picture: object, position: int) -> None:
         )
 
 
-def _check_frames(frames: Sequence[Rgb], info: ModelInfo) -> None:
-    if len(frames) != WINDOW:
-        raise InputError(f"{len(frames)} frames were given; FLAVR looks at {WINDOW}")
-    for position, frame in enumerate(frames):
-        check_picture(frame, position)
-        if frame.shape != frames[0].shape:
-            raise InputError(
-                f"frame {position} is {frame.shape[1]}x{frame.shape[0]}, "
-                f"frame 0 is {frames[0].shape[1]}x{frames[0].shape[0]}; one size is needed"
-            )
-    check_size(info, frames[0].shape[1], frames[0].shape[0])
-
-
 def check_size(info: ModelInfo, width: int, height: int) -> None:
     """Refuse pictures that a model of fixed size does not take.
 
@@ -252,46 +390,7 @@ def check_size(info: ModelInfo, width: int, height: int) -> None:
         )
 
 
-def _load(
-    path: Path, providers: list[Any], *, threads: int | None = None, optimise: bool = True
-) -> onnxruntime.InferenceSession:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    options.log_severity_level = 4  # what goes wrong is raised; the log would repeat it on the terminal
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        # enable_fallback=0: else a provider that fails is replaced by the CPU, with a line on stdout
-        return ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
-    except Exception as error:  # ONNX Runtime has no error base class short of this
-        if "INVALID_PROTOBUF" in str(error):
-            raise ModelError(
-                f"{path} is not an ONNX file, or is truncated or damaged; write one with flavr-export"
-            ) from error
-        raise ModelError(
-            f"ONNX Runtime {ort.__version__} cannot load {path}: {_first_line(error)}"
-        ) from error
-
-
-def _placement(session: onnxruntime.InferenceSession) -> dict[str, int]:
-    """Execution provider -> nodes it runs, counted before providers fuse them."""
-    counts: Counter[str] = Counter()
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}  # ONNX Runtime 1.23 does not tell
-    for subgraph in session.get_provider_graph_assignment_info():
-        counts[subgraph.ep_name] += len(subgraph.get_nodes())
-    return dict(counts)
-
-
 def _runtime_version() -> str:
     import onnxruntime as ort
 
     return str(ort.__version__)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from flavr_runtime.colour import ColourSpec
 from flavr_runtime.frames import FrameSource
+from flavr_runtime.hdr import HdrMetadata
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -37,6 +39,7 @@ class SourceTraits:
     end: Fraction = Fraction(0)  # when the last frame has been shown
     tick: Fraction = Fraction(1, 90_000)  # seconds: what the timestamps are counted in
     origin: Fraction = Fraction(0)  # container clock = Frame.time + origin
+    hdr: HdrMetadata | None = None
     display_matrix: tuple[int, ...] | None = None  # FFmpeg's 9 fixed-point numbers; None = upright
     sample_aspect_ratio: Fraction | None = None  # width / height of one pixel; None = square or unknown
     chroma_site: ChromaSite = "left"
@@ -62,4 +65,9 @@ class MediaSource(FrameSource, Protocol):
 
 
 def interlaced_notice(name: str) -> str:
-    return f"{name} is interlaced: deinterlace it first, or the combing is interpolated too"
+    """`name` is what ffmpeg is to read; "-" for standard input."""
+    return (
+        f"{'standard input' if name == '-' else name} is interlaced, and the combing would be interpolated "
+        f"too; deinterlace it first: ffmpeg -i {shlex.quote(name)} -vf bwdif -f yuv4mpegpipe - | flavr-run - "
+        "-o OUTPUT"
+    )

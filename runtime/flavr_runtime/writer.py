@@ -99,6 +99,11 @@ class VideoWriter:
             self._notices.append(
                 f"{self._layout.format} has no colour tags: players guess what the source says ({tags})"
             )
+        if self._traits.hdr is not None and self._encoder.parameters is None:
+            self._notices.append(
+                f"{self._encoder.name} does not write the source's {self._traits.hdr}: it is left out; h265 "
+                "and av1 keep it"
+            )
         if self._traits.other_streams:
             self._notices.append(f"not carried over: {', '.join(self._traits.other_streams)}")
 
@@ -184,7 +189,9 @@ class VideoWriter:
         stream = cast(
             "VideoStream",
             container.add_stream(
-                self._encoder.name, rate=self._rate, options=encoder_options(self._encoder, self._options)
+                self._encoder.name,
+                rate=self._rate,
+                options=encoder_options(self._encoder, self._options, traits.hdr),
             ),
         )
         context = stream.codec_context

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flavr_runtime import Frame, InputError, Interpolator, UsageError
 from flavr_runtime.frames import Rgb
+from flavr_runtime.session import Prepared, Session
 from model_files import average_weights, write_blend_model
 
 
@@ -103,13 +104,13 @@ def test_a_new_frame_knows_the_source_frames_around_it(average_2x: Interpolator)
 def test_pictures_that_nobody_looks_at_are_not_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Interpolator(write_blend_model(folder / "lazy.onnx"), provider="cpu")
     calls = []
-    complete = model.between
+    complete = Session.run
 
-    def counted(f0: Rgb, f1: Rgb, f2: Rgb, f3: Rgb) -> list[Rgb]:
+    def counted(session: Session, frames: Sequence[Rgb | Prepared]) -> list[Rgb]:
         calls.append(1)
-        return complete(f0, f1, f2, f3)
+        return complete(session, frames)
 
-    monkeypatch.setattr(model, "between", counted)
+    monkeypatch.setattr(Session, "run", counted)
     frames = [Frame(flat(20 * i), Fraction(i)) for i in range(9)]
     result = list(model.expand(frames, 8))
     assert calls == []

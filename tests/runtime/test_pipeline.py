@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from flavr_runtime.frames import Frame, Rgb, StreamInfo
 from flavr_runtime.interpolator import Interpolator
 from flavr_runtime.pipeline import interpolate
 from flavr_runtime.scenes import detected_cuts
+from flavr_runtime.session import Prepared, Session
 from flavr_runtime.timing_plan import plan_timing
 from model_files import write_blend_model
 
@@ -122,10 +123,10 @@ def test_an_error_while_reading_ends_the_run_as_itself(ahead: int, interpolator:
 def test_an_error_of_the_network_ends_the_run_as_itself(
     ahead: int, interpolator: Interpolator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_frames: Rgb) -> list[Rgb]:
+    def fail(*_arguments: object) -> list[Rgb]:
         raise ModelError("out of memory")
 
-    monkeypatch.setattr(interpolator, "between", fail)
+    monkeypatch.setattr(Session, "run", fail)
     with pytest.raises(ModelError, match="out of memory"):
         run(Source(), Sink(), interpolator, ahead=ahead)
 
@@ -134,12 +135,12 @@ def test_no_picture_is_made_by_the_thread_that_encodes(
     interpolator: Interpolator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = set()
-    complete = interpolator.between
+    complete = Session.run
 
-    def noted(f0: Rgb, f1: Rgb, f2: Rgb, f3: Rgb) -> list[Rgb]:
+    def noted(session: Session, frames: Sequence[Rgb | Prepared]) -> list[Rgb]:
         threads.add(threading.current_thread().name)
-        return complete(f0, f1, f2, f3)
+        return complete(session, frames)
 
-    monkeypatch.setattr(interpolator, "between", noted)
+    monkeypatch.setattr(Session, "run", noted)
     run(Source(), Sink(), interpolator, ahead=2)
     assert threads == {"flavr-network"}

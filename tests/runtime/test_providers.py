@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from flavr_runtime import _probe_model, providers
+from flavr_runtime._provider_options import overridden
 from flavr_runtime.errors import ProviderError, UsageError
 from flavr_runtime.providers import PROVIDER_CHOICES, PROVIDERS, probe, select, session_providers
 
@@ -99,6 +100,7 @@ def fake_ort(monkeypatch: pytest.MonkeyPatch) -> Install:
         return fake
 
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(providers, "_REGISTERED", set())
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_migraphx", None)  # in case the machine has AMD's plugin
     monkeypatch.setattr(providers, "installed_wheels", lambda: {"onnxruntime": "9.9.9"})
     return install
@@ -395,6 +397,72 @@ def test_compiled_models_go_to_the_folder_that_was_given_and_nowhere_without_one
     options = session_providers(chosen, Path("models", "ab{12}"))[0][1]
     assert options["trt_engine_cache_enable"] == "1"
     assert options["trt_engine_cache_path"] == str(Path("models", "ab{12}"))
+
+
+# --- options
+
+
+@pytest.mark.parametrize("row", PROVIDERS.values(), ids=PROVIDERS)
+def test_every_engine_takes_its_own_defaults_and_argues_them(row: providers.Provider) -> None:
+    for engine in row.engines:
+        said = engine.options.for_session()
+        assert overridden(engine.options, said, row.name) == engine.options
+        assert all(isinstance(value, str) for value in said.values())
+        if said:
+            assert engine.options.__doc__
+            assert all(name in engine.options.__doc__ for name in said)
+
+
+def test_an_option_goes_before_the_default_and_into_the_trial(fake_ort: Install) -> None:
+    fake = fake_ort("CUDAExecutionProvider")
+    chosen = select("cuda", {"cudnn_conv_algo_search": "HEURISTIC", "device_id": "1", "use_tf32": "false"})
+    expected = {
+        "device_id": "1",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+        "use_tf32": "0",
+    }
+    assert session_providers(chosen) == [("CUDAExecutionProvider", expected)]
+    assert fake.made[0][0] == [("CUDAExecutionProvider", expected)]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("cuda", {"devic_id": "1"}, r"^provider cuda has no option 'devic_id'; it has device_id, cudnn_conv"),
+        ("cuda", {"device_id": "one"}, r"^cuda's device_id is a whole number; 'one' is none$"),
+        ("cuda", {"use_tf32": "maybe"}, r"^cuda's use_tf32 is true or false; 'maybe' is neither$"),
+        (
+            "cuda",
+            {"cudnn_conv_algo_search": "BEST"},
+            r"^cuda's cudnn_conv_algo_search is one of EXHAUSTIVE, HEURISTIC, DEFAULT; 'BEST' is none",
+        ),
+        ("cpu", {"device_id": "0"}, r"^provider cpu has no option 'device_id'; it has none$"),
+        ("auto", {"device_id": "0"}, r"^option 'device_id' belongs to one provider: name that one instead"),
+    ],
+)
+def test_an_option_that_cannot_be_honoured_is_refused_before_anything_is_tried(
+    name: str, given: dict[str, str], message: str, fake_ort: Install
+) -> None:
+    fake = fake_ort("CUDAExecutionProvider")
+    with pytest.raises(UsageError, match=message):
+        select(name, given)
+    assert fake.made == []
+
+
+def test_each_engine_of_a_provider_is_asked_for_its_own_options(
+    amd_plugin: Callable[[str], FakeOrt],
+) -> None:
+    amd_plugin("/plugin.so")
+    assert select("rocm", {"exhaustive_tune": "on"}).options == {"exhaustive_tune": "1"}
+    with pytest.raises(ProviderError, match="has no option 'migraphx_fp16_enable'; it has device_id, fp16"):
+        select("rocm", {"migraphx_fp16_enable": "1"})  # an option of the build that is not installed
+
+
+def test_openvino_is_told_true_and_false_as_it_wants_them(fake_ort: Install) -> None:
+    fake_ort("OpenVINOExecutionProvider")
+    chosen = select("openvino", {"disable_dynamic_shapes": "1"})
+    assert chosen.options == {"device_type": "CPU", "disable_dynamic_shapes": "true"}
 
 
 # --- the table

@@ -139,7 +139,8 @@ def test_10bit_source_is_read_with_all_its_bits(clip_10bit: Path) -> None:
 def test_interlaced_video_is_announced(tmp_path: Path) -> None:
     path = render_clip(tmp_path / "tv.mkv", options={"x264-params": "interlaced=1", "flags": "+ildct"})
     assert VideoReader(path).notices == [
-        "tv.mkv is interlaced: deinterlace it first, or the combing is interpolated too"
+        f"{path} is interlaced, and the combing would be interpolated too; deinterlace it first: "
+        f"ffmpeg -i {path} -vf bwdif -f yuv4mpegpipe - | flavr-run - -o OUTPUT"
     ]
 
 
