@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ _HELP = """Score a checkpoint or an exported ONNX file on a data set.
 
 The table has PSNR and SSIM in the authors' definition (neither clamped nor rounded; 3-D Gaussian SSIM), in
 which the paper's figures are, and in the standard one on 8-bit pictures (scikit-image's with gaussian_weights
-and sigma 1.5). The average of the two middle frames is scored on the same windows.
+and sigma 1.5). The average of the two middle frames is scored on the same windows; of --dataset video, also for each video, with the mean over videos.
 """
 
 _EXAMPLES = """\b
@@ -253,6 +253,8 @@ def _evaluate(
 ) -> tuple[Mapping[str, Tally], list[int]]:
     from flavr._image_saver import image_saver
     from flavr._progress import counted
+    from flavr.datasets.bank import FrameBank
+    from flavr.datasets.video import VideoDataset
     from flavr.predictors import Averaging
     from flavr.validate import evaluate, evenly, window_batches
 
@@ -266,7 +268,8 @@ def _evaluate(
         None if options.save_images is None else image_saver(options.save_images, options.dataset, _NETWORK)
     )
     shown = counted(batches, len(indices), lambda batch: len(batch.names))
-    return evaluate(predictors, shown, timed=True, watch=watch), indices
+    group_of = FrameBank.video_of if isinstance(dataset, VideoDataset) else None
+    return evaluate(predictors, shown, timed=True, watch=watch, group_of=group_of), indices
 
 
 def _report(options: _Options, subject: _Subject, tallies: Mapping[str, Tally], windows: int) -> None:
@@ -286,11 +289,24 @@ def _report(options: _Options, subject: _Subject, tallies: Mapping[str, Tally], 
     ours = results[_NETWORK]
     scored = tallies[_NETWORK].scores.pictures
     click.echo(f"{windows} windows, {scored} new frames with a known truth, of {options.load_from}")
+    for line in _by_group(tallies):
+        click.echo(line)
     click.echo(f"FLAVR | {_cell(ours['psnr'], 2)} | {_cell(ours['ssim'], 4)}")
     if subject.note is not None:
         click.echo(f"note: {subject.note}")
     if options.json_file is not None:
-        _write_json(options.json_file, options, subject, results, scored, windows)
+        _write_json(options.json_file, options, subject, tallies, windows)
+
+
+def _by_group(tallies: Mapping[str, Tally]) -> Iterator[str]:
+    """PSNR of each video, and the mean over videos; nothing where the data set has no such groups."""
+    ours, averages = tallies[_NETWORK], tallies[_AVERAGE]
+    for name, scores in sorted(ours.groups.items()):
+        psnr, average = (each.means()["psnr"] for each in (scores, averages.groups[name]))
+        yield f"{name}: {_cell(psnr, 2)} dB, averaging {_cell(average, 2)}, {scores.pictures} frames"
+    if ours.groups:
+        means = [_cell(each.group_means()["psnr"], 3) for each in (ours, averages)]
+        yield f"mean over {len(ours.groups)} videos: {means[0]} dB, averaging {means[1]}"
 
 
 _WIDE = 200
@@ -309,8 +325,7 @@ def _write_json(
     path: Path,
     options: _Options,
     subject: _Subject,
-    results: Mapping[str, Mapping[str, float]],
-    frames: int,
+    tallies: Mapping[str, Tally],
     windows: int,
 ) -> None:
     from flavr.training.files import write_bytes
@@ -322,13 +337,19 @@ def _write_json(
         "dataset": options.dataset,
         "split": options.split,
         "windows": windows,
-        "frames": frames,
+        "frames": tallies[_NETWORK].scores.pictures,
         "file": str(options.load_from),
         "device": subject.device,
         "batch": options.test_batch_size,
         "note": subject.note,
-        "results": {name: clean(figures) for name, figures in results.items()},
+        "results": {name: clean(_figures(tally)) for name, tally in tallies.items()},
     }
+    if tallies[_NETWORK].groups:
+        content["videos"] = {
+            name: {group: clean(scores.means()) for group, scores in sorted(tally.groups.items())}
+            for name, tally in tallies.items()
+        }
+        content["mean_over_videos"] = {name: clean(tally.group_means()) for name, tally in tallies.items()}
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 

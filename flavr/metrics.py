@@ -78,6 +78,12 @@ class ScoreSums:
         for name, metric in METRICS.items():
             self.sums[name] += float(metric(*flat).double().sum())
 
+    def include(self, other: ScoreSums) -> None:
+        """Count in the pictures that others have counted."""
+        self.pictures += other.pictures
+        for name, total in other.sums.items():
+            self.sums[name] += total
+
     def means(self) -> dict[str, float]:
         """The mean of every metric; NaN where no picture was counted."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,11 +35,17 @@ class Tally:
     loss_sum: float = 0.0  # over pictures
     windows: int = 0
     seconds: float = 0.0  # of prediction alone
+    groups: dict[str, ScoreSums] = field(default_factory=dict)  # again, where they are asked for
 
     @property
     def loss(self) -> float:
         """The mean loss of a picture."""
         return self.loss_sum / self.scores.pictures if self.scores.pictures else float("nan")
+
+    def group_means(self) -> dict[str, float]:
+        """Every metric's mean over groups: a long video weighs as much as a short one."""
+        means = [scores.means() for scores in self.groups.values()]
+        return {name: statistics.fmean(each[name] for each in means) for name in METRICS} if means else {}
 
     @property
     def ms_per_window(self) -> float:
@@ -91,6 +98,7 @@ def evaluate(
     loss: Loss | None = None,
     timed: bool = False,
     watch: Watch | None = None,
+    group_of: Callable[[str], str] | None = None,
 ) -> dict[str, Tally]:
     """Score predictors on the same windows.
 
@@ -98,6 +106,7 @@ def evaluate(
         loss: also take the mean of this.
         timed: measure the time of prediction; the first batch of every size is run once before, unmeasured.
         watch: called after every batch with the predictions by name.
+        group_of: of the name of a window, the group for which it is scored besides.
     """
     tallies = {name: Tally() for name in predictors}
     seen: set[tuple[int, ...]] = set()
@@ -110,7 +119,7 @@ def evaluate(
             started = _now(predict.device, timed)
             predictions[name] = predict(frames)
             tallies[name].seconds += _now(predict.device, timed) - started
-            _score(tallies[name], predictions[name], batch.targets, loss)
+            _score(tallies[name], predictions[name], batch, loss, group_of)
         seen.add(tuple(frames.shape))
         if watch is not None:
             watch(batch, predictions)
@@ -129,12 +138,25 @@ def as_frames(inputs: Tensor, device: torch.device) -> Tensor:
     return inputs.to(device).transpose(1, 2).contiguous().float().div_(255)
 
 
-def _score(tally: Tally, prediction: Tensor, targets: Tensor, loss: Loss | None) -> None:
+def _score(
+    tally: Tally,
+    prediction: Tensor,
+    batch: WindowBatch,
+    loss: Loss | None,
+    group_of: Callable[[str], str] | None,
+) -> None:
     tally.windows += len(prediction)
-    if not targets.shape[1]:  # no ground truth is known
+    if not batch.targets.shape[1]:  # no ground truth is known
         return
-    truth = targets.to(prediction.device).float().div_(255)
-    tally.scores.add(prediction, truth)
+    truth = batch.targets.to(prediction.device).float().div_(255)
+    if group_of is None:
+        tally.scores.add(prediction, truth)
+    else:
+        for made, target, name in zip(prediction, truth, batch.names, strict=True):
+            window = ScoreSums()
+            window.add(made, target)
+            tally.scores.include(window)
+            tally.groups.setdefault(group_of(name), ScoreSums()).include(window)
     if loss is not None:
         tally.loss_sum += float(loss(prediction, truth)) * truth.shape[0] * truth.shape[1]
 

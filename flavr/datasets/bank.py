@@ -70,6 +70,11 @@ class FrameBank:
         video, start, stride = self.windows[index].tolist()
         return f"{self.videos[video].name}:{start}" + (f" (stride {stride})" if stride > 1 else "")
 
+    @staticmethod
+    def video_of(name: str) -> str:
+        """The name of the video that a window of this name is in."""
+        return name.rpartition(":")[0]
+
     def window(self, index: int) -> Tensor:
         """uint8 [4 + n_outputs, 3, H, W] in time order."""
         video, start, stride = self.windows[index].tolist()

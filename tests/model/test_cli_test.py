@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from flavr import FlavrConfig
@@ -68,6 +69,29 @@ def test_the_documented_line_prints_both_definitions_and_the_baseline(
     psnr, ssim = (float(cell) for cell in row.split("|")[1:])
     assert psnr == pytest.approx(float(rows["FLAVR"][2]), abs=0.01)
     assert ssim == pytest.approx(float(rows["FLAVR"][3]), abs=1e-4)
+
+
+def test_videos_weigh_the_same_however_long_they_are(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texture = np.random.default_rng(0).integers(0, 256, (40, 120, 3), np.uint8)
+    for number, frames in enumerate((7, 21, 14, 7)):
+        folder = tmp_path / "clips" / f"video{number}"
+        folder.mkdir(parents=True)
+        for k in range(frames):
+            picture = cv2.GaussianBlur(texture, (0, 0), 2 + number)[:, k : k + 48]
+            cv2.imwrite(str(folder / f"{k:03d}.png"), picture)
+    line = ("--data_root", tmp_path / "clips", "--dataset", "video", "--data-option", "val_fraction=0.75")
+    json_file = tmp_path / "scores.json"
+    assert run(*line, "--load-from", checkpoint, "--json", json_file) == 0
+    content = _scores(json_file)
+    videos = content["videos"]["average"]
+    assert len(videos) == 3
+    psnrs = [scores["psnr"] for scores in videos.values()]
+    assert content["mean_over_videos"]["average"]["psnr"] == pytest.approx(sum(psnrs) / 3)
+    assert content["results"]["average"]["psnr"] != pytest.approx(sum(psnrs) / 3)  # windows are 1, 3 and 2
+    mean = f"{content['mean_over_videos']['FLAVR']['psnr']:.3f} dB, averaging {sum(psnrs) / 3:.3f}"
+    assert f"mean over 3 videos: {mean}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("io", ["uint8", "float", "packed"])
