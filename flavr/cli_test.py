@@ -23,7 +23,8 @@ _HELP = """Score a checkpoint or an exported ONNX file on a data set.
 
 The table has PSNR and SSIM in the authors' definition (neither clamped nor rounded; 3-D Gaussian SSIM), in
 which the paper's figures are, and in the standard one on 8-bit pictures (scikit-image's with gaussian_weights
-and sigma 1.5). The average of the two middle frames is scored on the same windows; of --dataset video, also for each video, with the mean over videos.
+and sigma 1.5). The average of the two middle frames is scored on the same windows; of
+--dataset video, also for each video, with the mean over videos.
 """
 
 _EXAMPLES = """\b
