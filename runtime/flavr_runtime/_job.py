@@ -23,6 +23,7 @@ from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource
 from flavr_runtime.workfolder import WorkFolder
 
+_SILENT = "the sound is left out of slow motion; --slowmo-audio stretch keeps it"
 _IMAGE_RATE = Fraction(25)
 
 
@@ -35,6 +36,7 @@ class Job:
     timing: Timing
     mark_cuts: CutMarker | None
     output: str
+    silent: bool  # whether the sound is left out because time is stretched
     work: WorkFolder
     sink: FrameSink
 
@@ -46,10 +48,13 @@ class Job:
             f"its own frames keep their {bits} bits, new ones have 8: {self.model.path.name} takes no more; "
             "export it with --io float"
         )
-        silent = self.timing.stretch != 1 and bool(self.source.traits.audio)
         return [
             *([coarse] if bits > 8 and not exact else []),
-            *(["the sound is left out of slow motion"] if silent else []),
+            *(
+                ["the sound is left out of slow motion; --slowmo-audio stretch keeps it"]
+                if self.silent
+                else []
+            ),
             *self.source.notices,
             *self.sink.notices,
             *self.work.notices,
@@ -78,6 +83,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     check_size(model, source.info.width, source.info.height)
     output = str(_default_output(input_path, options, timing)) if output is None else output
     work = _work_folder(input_path, output, model, options)
+    silent = timing.stretch != 1 and timing_options.slowmo_audio == "drop" and bool(source.traits.audio)
     sink = open_sink(
         output,
         source,
@@ -90,13 +96,13 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
             more=_pairs(encoding.encoder_option),
         ),
         container=encoding.output_format,
-        audio=encoding.audio and timing.stretch == 1,
+        audio=encoding.audio and not silent,
         overwrite=encoding.overwrite,
         constant_rate=True if timing_options.fps is not None else None,
         stretch=timing.stretch,
         work=work,
     )
-    return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, work, sink)
+    return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, silent, work, sink)
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

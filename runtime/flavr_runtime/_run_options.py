@@ -115,8 +115,13 @@ class TimingOptions:
         help="Frames per second of the result instead of --factor: 60, 59.94 or 60000/1001. Each is the "
         "nearest to its instant of what the model makes; only those are computed.",
     )
-    slowmo: bool = option(
-        "--slowmo", is_flag=True, help="Keep the rate and let the result last longer, without sound."
+    slowmo: bool = option("--slowmo", is_flag=True, help="Keep the rate and let the result last longer.")
+    slowmo_audio: Literal["drop", "stretch"] = option(
+        "--slowmo-audio",
+        type=click.Choice(["drop", "stretch"]),
+        default="drop",
+        show_default=True,
+        help="The sound of slow motion: none, or as slow as the picture at its own pitch, encoded anew.",
     )
 
 

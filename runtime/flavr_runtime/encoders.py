@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -185,6 +186,9 @@ class Container:
     format: str
     codecs: tuple[str, ...]  # keys of ENCODERS, the default first
     audio: frozenset[str] | None
+    sound_encoder: str | None = None  # FFmpeg's, for sound that cannot be copied since its length changes
+    subtitles: frozenset[str] = frozenset()  # codecs that are copied ...
+    text: str | None = None  # ... and the one that other text is converted to
     pcm: bool = False  # whether uncompressed audio of any kind is at home in it
     timestamps: bool = True  # whether frames may be shown at any time, or just one after the other
     colour_tags: bool = True
@@ -201,20 +205,26 @@ class Container:
 # faststart puts the index first, so that a browser shows the first frame before it has the whole file. The
 # movie timescale is the unit of edit lists: FFmpeg's 1000 would move a late start by up to half a ms.
 _ISO = {"movflags": "faststart", "movie_timescale": "90000"}
+_ISO_TEXT: Any = {"sound_encoder": "aac", "subtitles": frozenset({"mov_text"}), "text": "mov_text"}
+_MATROSKA_SUBTITLES = frozenset(
+    {"subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}
+)
 CONTAINERS = {
-    ".mp4": Container("mp4", ("h264", "h265", "av1", "vp9"), _MP4_AUDIO, options=_ISO),
-    ".m4v": Container("mp4", ("h264", "h265", "av1"), _MP4_AUDIO, options=_ISO),
+    ".mp4": Container("mp4", ("h264", "h265", "av1", "vp9"), _MP4_AUDIO, **_ISO_TEXT, options=_ISO),
+    ".m4v": Container("mp4", ("h264", "h265", "av1"), _MP4_AUDIO, **_ISO_TEXT, options=_ISO),
     ".mov": Container(
         "mov",
         ("h264", "h265", "prores"),
         frozenset({"aac", "mp3", "ac3", "eac3", "alac"}),
         pcm=True,
+        **_ISO_TEXT,
         options=_ISO,
     ),
     ".avi": Container(
         "avi",
         ("mpeg4", "ffv1"),
         frozenset({"mp3", "ac3", "mp2"}),
+        sound_encoder="libmp3lame",
         pcm=True,
         timestamps=False,
         colour_tags=False,
@@ -223,9 +233,24 @@ CONTAINERS = {
     # Browsers show delays of less than 2 hundredths of a second as 10.
     ".gif": Container("gif", ("gif",), frozenset(), highest_rate=50, asked_only=True),
     ".mkv": Container(
-        "matroska", ("h264", "h265", "av1", "vp9", "ffv1", "prores"), None, pcm=True, streams=True
+        "matroska",
+        ("h264", "h265", "av1", "vp9", "ffv1", "prores"),
+        None,
+        sound_encoder="aac",
+        subtitles=_MATROSKA_SUBTITLES,
+        text="subrip",
+        pcm=True,
+        streams=True,
     ),
-    ".webm": Container("webm", ("vp9", "av1"), frozenset({"opus", "vorbis"}), streams=True),
+    ".webm": Container(
+        "webm",
+        ("vp9", "av1"),
+        frozenset({"opus", "vorbis"}),
+        sound_encoder="libopus",
+        subtitles=frozenset({"webvtt"}),
+        text="webvtt",
+        streams=True,
+    ),
 }
 
 

@@ -190,7 +190,11 @@ def _kind_of(path: Path | str, names: NumberPattern) -> ImageKind:
 
 
 def _lost(traits: SourceTraits) -> list[str]:
-    others = [*(["the chapters"] if traits.chapters else []), *traits.other_streams]
+    others = [
+        *(["the chapters"] if traits.chapters else []),
+        *map(str, traits.subtitles),
+        *traits.other_streams,
+    ]
     return [
         *(["a folder of images has no sound: the audio is left out"] if traits.audio else []),
         *([f"not carried over: {', '.join(others)}"] if others else []),

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import av
@@ -17,7 +16,7 @@ from av.video.stream import VideoStream
 from flavr_runtime._destination import StdoutDestination
 from flavr_runtime.encoders import Container
 from flavr_runtime.errors import OutputError
-from flavr_runtime.passthrough import AudioCopy, carried_tags
+from flavr_runtime.passthrough import Carried, StreamCopy, carried_tags
 from flavr_runtime.traits import SourceTraits
 
 __all__ = ["EncodedVideo", "OpenOutput", "OutputFile", "StreamedVideo"]
@@ -54,16 +53,13 @@ class OutputFile:
         layout: Container,
         traits: SourceTraits,
         add_video: Callable[[OutputContainer], VideoStream],
-        *,
-        audio_from: Path | None,
-        stretch: Fraction,
+        carried: Carried,
     ) -> None:
-        """`add_video` adds the stream with its encoder; `stretch` moves the chapters."""
+        """`add_video` adds the stream with its encoder."""
         self.layout = layout
         self.add_video = add_video
         self._traits = traits
-        self._audio_from = audio_from
-        self._stretch = stretch
+        self._carried = carried
 
     @contextlib.contextmanager
     def opened(self, target: str | BinaryIO) -> Iterator[OpenOutput]:
@@ -79,24 +75,24 @@ class OutputFile:
             container.metadata.update(carried_tags(self._traits.metadata))
             self._carry_chapters(container)
             stream = self.add_video(container)
-            audio = None
-            if self._audio_from is not None:
-                audio = AudioCopy(self._audio_from, container, self._traits.origin)
-                stack.callback(audio.close)
+            others = None
+            if self._carried.audio or self._carried.subtitles:
+                others = StreamCopy(self._carried, container)
+                stack.callback(others.close)
             container.start_encoding()
             if unused := stream.codec_context.options:
                 raise OutputError(
                     f"{stream.codec_context.codec.name} has no option {', '.join(sorted(unused))}; "
                     f"ffmpeg -h encoder={stream.codec_context.codec.name} lists those that it has"
                 )
-            yield OpenOutput(container, stream, audio)
+            yield OpenOutput(container, stream, others)
 
     def _carry_chapters(self, container: OutputContainer) -> None:
         carried = []
         for chapter in self._traits.chapters:
             tick = chapter["time_base"] or Fraction(1, 1000)
             start, end = (
-                round((at * tick - self._traits.origin) * self._stretch / tick)
+                round((at * tick - self._traits.origin) * self._carried.stretch / tick)
                 for at in (chapter["start"], chapter["end"])
             )
             carried.append(chapter | {"start": start, "end": end, "time_base": tick})
@@ -110,18 +106,18 @@ class OpenOutput:
 
     container: OutputContainer
     stream: VideoStream
-    audio: AudioCopy | None
+    others: StreamCopy | None
 
     def mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
-        """Write these, each after the sound that comes before it."""
+        """Write these, each after the sound and the subtitles that come before it."""
         for packet in packets:
-            if self.audio is not None and packet.dts is not None:
-                self.audio.mux_until(packet.dts * packet.time_base)
+            if self.others is not None and packet.dts is not None:
+                self.others.mux_until(packet.dts * packet.time_base)
             self.container.mux(packet)
 
-    def mux_rest_of_audio(self) -> None:
-        if self.audio is not None:
-            self.audio.mux_until(None)
+    def mux_rest_of_others(self) -> None:
+        if self.others is not None:
+            self.others.mux_until(None)
 
 
 class StreamedVideo:
@@ -153,7 +149,7 @@ class StreamedVideo:
                 if end is not None and (packet.pts == self._last_pts or packet is packets[-1]):
                     packet.duration = max(packet.duration or 1, end - self._last_pts)
             self._opened.mux(packets)
-            self._opened.mux_rest_of_audio()
+            self._opened.mux_rest_of_others()
         self._stack.close()
         self._destination.publish()
 

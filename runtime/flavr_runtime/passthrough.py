@@ -1,8 +1,9 @@
-"""Copy the audio of a media file into another, packet by packet, without decoding it."""
+"""The sound and the subtitles of a media file on their way into another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import Discard
+from av.stream import Discard, Stream
 
+from flavr_runtime._tracks import ConvertedText, CopiedTrack, StretchedSound, Track
 from flavr_runtime.encoders import CONTAINERS, Container
 from flavr_runtime.errors import InputError, OutputError
 from flavr_runtime.reader import open_media
-from flavr_runtime.traits import AudioTrack
+from flavr_runtime.traits import AudioTrack, SubtitleTrack
 
-__all__ = ["AudioCopy", "check_audio"]
+__all__ = ["Carried", "StreamCopy", "carried_tags", "check_audio", "plan_subtitles"]
+
+# What FFmpeg can turn into each other.
+_TEXT = {"subrip", "mov_text", "webvtt", "ass", "ssa", "text"}
 
 
 def check_audio(path: Path, container: Container, tracks: Sequence[AudioTrack]) -> None:
@@ -40,29 +45,64 @@ def holds(container: Container, codec: str) -> bool:
     return container.pcm and codec.startswith("pcm_")
 
 
-class AudioCopy:
-    """The source's audio, pulled along behind the video so that neither waits in memory for the other."""
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What goes from the source into the result besides the pictures.
 
-    def __init__(self, source: Path, output: OutputContainer, origin: Fraction) -> None:
-        """`origin`: what Frame.time leaves out of the container's clock, in seconds; subtracted here too."""
-        self._source = source
+    `subtitles` are the tracks by index, with the codec that each is converted to, None where it is copied.
+    """
+
+    source: Path
+    audio: bool = False
+    subtitles: Mapping[int, str | None] = field(default_factory=dict)
+    origin: Fraction = Fraction(0)  # what Frame.time leaves out of the container's clock, in seconds
+    stretch: Fraction = Fraction(1)
+    sound_codec: str | None = None  # FFmpeg's name of the encoder for sound that is stretched
+
+
+def plan_subtitles(
+    container: Container, tracks: Sequence[SubtitleTrack]
+) -> tuple[dict[int, str | None], list[str]]:
+    """The tracks that the container holds (see Carried), and what the user should know, one sentence each."""
+    carried: dict[int, str | None] = {}
+    notices, lost = [], []
+    for track in tracks:
+        if track.codec in container.subtitles:
+            carried[track.index] = None
+        elif track.codec in _TEXT and container.text is not None:
+            carried[track.index] = container.text
+            styling = ", without its styling" if track.codec in ("ass", "ssa") else ""
+            notices.append(f"{track} is converted to {container.text}{styling}")
+        else:
+            lost.append(track)
+    if lost:
+        names = ", ".join(map(str, lost))
+        fits = all(track.codec in CONTAINERS[".mkv"].subtitles for track in lost)
+        notices.append(f"not carried over: {names}" + ("; .mkv holds it" if fits else ""))
+    return carried, notices
+
+
+class StreamCopy:
+    """The source's sound and subtitles, pulled along behind the video so that neither waits for the other."""
+
+    def __init__(self, carried: Carried, output: OutputContainer) -> None:
+        self._source = carried.source
         self._output = output
-        self._origin = origin
-        self._container = open_media(source)
-        self._streams: dict[int, AudioStream] = {}
+        self._container = open_media(carried.source)
+        self._tracks: dict[int, Track] = {}
         for stream in self._container.streams:
-            if isinstance(stream, AudioStream):
-                copy = output.add_stream_from_template(stream)
-                copy.metadata.update(carried_tags(stream.metadata))
-                copy.disposition = stream.disposition
-                self._streams[stream.index] = copy
-            else:
+            track = _track(stream, carried, output)
+            if track is None:
                 stream.discard = Discard.all  # its bytes need not even be read
+                continue
+            track.stream.metadata.update(carried_tags(stream.metadata))
+            track.stream.disposition = stream.disposition
+            self._tracks[stream.index] = track
         self._packets = self._read()
-        self._waiting: Packet[AudioStream] | None = None
+        self._waiting: Packet[Stream] | None = None
 
     def mux_until(self, time: Fraction | None) -> None:
-        """Write every packet that begins before `time` (seconds on Frame.time's line), all for None."""
+        """Write every packet that begins before `time` (seconds of the result), all for None."""
         while (packet := self._waiting or next(self._packets, None)) is not None:
             self._waiting = packet
             stamp = packet.dts if packet.dts is not None else packet.pts
@@ -74,20 +114,33 @@ class AudioCopy:
     def close(self) -> None:
         self._container.close()
 
-    def _read(self) -> Iterator[Packet[AudioStream]]:
+    def _read(self) -> Iterator[Packet[Stream]]:
+        streams = [stream for stream in self._container.streams if stream.index in self._tracks]
+        if not streams:
+            return
         try:
-            for packet in self._container.demux(self._container.streams.audio):
-                if packet.size == 0:
-                    continue
-                shift = round(self._origin / packet.time_base)
-                if packet.pts is not None:
-                    packet.pts -= shift
-                if packet.dts is not None:
-                    packet.dts -= shift
-                packet.stream = self._streams[packet.stream_index]
-                yield packet
+            for packet in self._container.demux(streams):
+                if packet.size:
+                    yield from self._tracks[packet.stream_index].packets(packet)
+            for track in self._tracks.values():
+                yield from track.packets(None)
         except av.FFmpegError as error:
-            raise InputError(f"{self._source}: its audio cannot be read ({error.strerror})") from error
+            what = "sound and subtitles" if len(streams) > 1 else streams[0].type
+            raise InputError(f"{self._source}: its {what} cannot be read ({error.strerror})") from error
+
+
+def _track(stream: Stream, carried: Carried, output: OutputContainer) -> Track | None:
+    origin, stretch = carried.origin, carried.stretch
+    if isinstance(stream, AudioStream) and carried.audio:
+        if stretch == 1:
+            return CopiedTrack(stream, output, origin)
+        return StretchedSound(stream, output, carried.sound_codec or "aac", origin, stretch)
+    if stream.index not in carried.subtitles:
+        return None
+    codec = carried.subtitles[stream.index]
+    if codec is None:
+        return CopiedTrack(stream, output, origin, stretch)
+    return ConvertedText(stream, output, codec, origin, stretch)
 
 
 # What describes the old file's bytes and not its content.

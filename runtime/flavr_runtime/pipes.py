@@ -363,6 +363,6 @@ def _lost(traits: SourceTraits) -> list[str]:
         "the chapters": traits.chapters,
         "the rotation flag": traits.display_matrix,
         str(traits.hdr): traits.hdr,
-        **dict.fromkeys(traits.other_streams, True),
+        **dict.fromkeys([*map(str, traits.subtitles), *traits.other_streams], True),
     }
     return [name for name, present in parts.items() if present]

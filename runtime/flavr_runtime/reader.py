@@ -22,7 +22,7 @@ from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.hdr import HdrMetadata, dynamic_metadata
 from flavr_runtime.timing import FrameClock, Timeline, read_timeline
-from flavr_runtime.traits import AudioTrack, SourceTraits, interlaced_notice
+from flavr_runtime.traits import AudioTrack, SourceTraits, SubtitleTrack, interlaced_notice
 
 __all__ = ["VideoReader", "open_media"]
 
@@ -194,6 +194,10 @@ class VideoReader:
                 AudioTrack(track.index, _codec_name(track) if track.codec_context else None)
                 for track in container.streams.audio
             ),
+            subtitles=tuple(
+                SubtitleTrack(track.index, _codec_name(track) if track.codec_context else None)
+                for track in container.streams.subtitles
+            ),
             other_streams=tuple(_other_streams(container, stream)),
         )
         self._info = StreamInfo(
@@ -289,7 +293,7 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 def _other_streams(container: InputContainer, video: VideoStream) -> Iterator[str]:
     for stream in container.streams:
-        if stream.index == video.index or stream.type == "audio":
+        if stream.index == video.index or stream.type in ("audio", "subtitle"):
             continue
         kind = "cover picture" if stream.disposition & Disposition.attached_pic else f"{stream.type} track"
         if stream.type == "data" and stream.name == "bin_data" and container.chapters():

@@ -67,7 +67,7 @@ class SegmentedVideo:
             self._complete(self._current)
         with self._output.opened(str(self._joined)) as output:
             output.mux(self._packets(output, end))
-            output.mux_rest_of_audio()
+            output.mux_rest_of_others()
         with self._joined.open("rb") as file:
             os.fsync(file.fileno())
         self._joined.replace(self._path)

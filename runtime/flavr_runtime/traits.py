@@ -15,7 +15,7 @@ from flavr_runtime.hdr import HdrMetadata
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-__all__ = ["AudioTrack", "ChromaSite", "MediaSource", "SourceTraits", "interlaced_notice"]
+__all__ = ["AudioTrack", "ChromaSite", "MediaSource", "SourceTraits", "SubtitleTrack", "interlaced_notice"]
 
 ChromaSite = Literal["left", "center", "topleft"]
 """Where the chroma samples of 4:2:0 lie among the luma samples; MPEG's are left."""
@@ -27,6 +27,17 @@ class AudioTrack:
 
     index: int
     codec: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleTrack:
+    """One subtitle stream of a media file. `codec` is FFmpeg's name, None where it has no decoder for it."""
+
+    index: int
+    codec: str | None
+
+    def __str__(self) -> str:
+        return f"subtitle track {self.index} ({self.codec or 'unknown codec'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,8 @@ class SourceTraits:
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
     chapters: tuple[Chapter, ...] = ()  # on the container's clock
     audio: tuple[AudioTrack, ...] = ()
-    other_streams: tuple[str, ...] = ()  # for people: "subtitle track 3 (subrip)"
+    subtitles: tuple[SubtitleTrack, ...] = ()
+    other_streams: tuple[str, ...] = ()  # for people: "data track 3 (bin_data)"
 
 
 @runtime_checkable

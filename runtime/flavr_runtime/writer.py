@@ -31,7 +31,7 @@ from flavr_runtime.encoders import (
 from flavr_runtime.errors import OutputError
 from flavr_runtime.frames import Frame
 from flavr_runtime.muxing import EncodedVideo, OutputFile, StreamedVideo
-from flavr_runtime.passthrough import carried_tags, check_audio
+from flavr_runtime.passthrough import Carried, carried_tags, check_audio, plan_subtitles
 from flavr_runtime.segmented import SegmentedVideo
 from flavr_runtime.traits import MediaSource
 from flavr_runtime.workfolder import DISK_FULL, WorkFolder
@@ -51,7 +51,8 @@ class VideoWriter:
 
     With `constant_rate` (default: as the source), a frame is shown at exactly start + k / rate, else at its
     own `time`, and the last one is held until the source's end. `stretch` is how much longer than the source
-    the result lasts (slow motion), which applies to the end and the chapters; sound cannot follow it.
+    the result lasts (slow motion), which applies to the end, the chapters and the subtitles, and to the
+    sound, which keeps its pitch and is encoded anew.
 
     A file is encoded in segments that are kept in `work` until they are joined: see SegmentedVideo.
 
@@ -90,9 +91,8 @@ class VideoWriter:
         if audio and self._traits.audio and not self._audio_wanted:
             self._notices.append(f"{self._layout.format} has no sound: the audio is left out")
         if self._audio_wanted:
-            if stretch != 1:
-                raise OutputError("sound cannot be kept in slow motion; use --no-audio")
-            check_audio(self._path, self._layout, self._traits.audio)
+            # Sound that is stretched is encoded anew, so its codec does not matter.
+            check_audio(self._path, self._layout, self._traits.audio if stretch == 1 else ())
         self._pixel_format = self._choose_format([each.name for each in codec.video_formats or ()])
         self._colour = self._traits.colour.for_format(self._pixel_format, self._info.width, self._info.height)
         if not self._layout.colour_tags and (tags := self._colour.ffmpeg_options()):
@@ -104,6 +104,8 @@ class VideoWriter:
                 f"{self._encoder.name} does not write the source's {self._traits.hdr}: it is left out; h265 "
                 "and av1 keep it"
             )
+        subtitles, notices = plan_subtitles(self._layout, self._traits.subtitles)
+        self._notices += notices
         if self._traits.other_streams:
             self._notices.append(f"not carried over: {', '.join(self._traits.other_streams)}")
 
@@ -116,8 +118,14 @@ class VideoWriter:
             self._layout,
             self._traits,
             self._add_video,
-            audio_from=self._info.path if self._audio_wanted else None,
-            stretch=stretch,
+            Carried(
+                self._info.path,
+                self._audio_wanted,
+                subtitles,
+                self._traits.origin,
+                stretch,
+                self._layout.sound_encoder,
+            ),
         )
         self._video: EncodedVideo = (
             StreamedVideo(output)
@@ -274,14 +282,14 @@ class VideoWriter:
             with av.logging.Capture() as printed:
                 yield
         except av.FFmpegError as error:
-            said = [text.strip().rstrip(".") for _, _, text in printed if text.strip()]
+            said = [(who, text.strip().rstrip(".")) for _, who, text in printed if text.strip()]
             if not said:
                 raise
+            sound = self._layout.sound_encoder
+            name = sound if said[0][0] == sound else self._encoder.name
             # The first is the cause, what follows its consequences.
             cure = "; choose a software codec, such as h264" if self._encoder.hardware else ""
-            raise OutputError(
-                f"{self._name}: {self._encoder.name} cannot be used here: {said[0]}{cure}"
-            ) from error
+            raise OutputError(f"{self._name}: {name} cannot be used here: {said[0][1]}{cure}") from error
         finally:
             av.logging.set_level(level)
 

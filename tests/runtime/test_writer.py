@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -286,22 +285,6 @@ def test_rgb_source_is_converted_tagged_and_said(tmp_path: Path) -> None:
     assert np.abs(shown[30:] - moving_square(0, 64, 48)[30:].astype(int)).mean() < 4
 
 
-def test_tracks_that_are_left_out_are_named(tmp_path: Path, clip_plain: Path) -> None:
-    source = tmp_path / "titled.mkv"
-    subtitles = tmp_path / "titles.srt"
-    subtitles.write_text("1\n00:00:00,000 --> 00:00:00,400\nHello\n\n")
-    with av.open(str(clip_plain)) as one, av.open(str(subtitles)) as two, av.open(str(source), "w") as out:
-        pairs: list[tuple[Any, Any]] = [(one, one.streams.video[0]), (two, two.streams.subtitles[0])]
-        copies = [out.add_stream_from_template(stream, opaque=True) for _, stream in pairs]
-        for copy, (container, stream) in zip(copies, pairs, strict=True):
-            for packet in container.demux(stream):
-                if packet.size:
-                    packet.stream = copy
-                    out.mux(packet)
-    writer = run(source, tmp_path / "out.mkv")
-    assert writer.notices == ["not carried over: subtitle track 1 (subrip)"]
-
-
 @pytest.mark.parametrize("codec", ENCODERS)
 def test_every_encoder_writes_into_every_container_that_lists_it(
     tmp_path: Path, clip_plain: Path, codec: str
@@ -435,5 +418,3 @@ def test_sound_that_does_not_fit_is_refused_with_the_cure(tmp_path: Path, clip_w
     assert text == "FILE: .mp4 does not hold pcm_s16le audio; write a .mkv file, or use --no-audio"
     text = message_of(tmp_path / "out.webm", clip_with_audio)
     assert text == "FILE: .webm does not hold aac audio; write a .mp4 file, or use --no-audio"
-    text = message_of(tmp_path / "out.mp4", clip_with_audio, stretch=Fraction(2))
-    assert re.match("sound cannot be kept in slow motion; use --no-audio", text)
