@@ -45,6 +45,12 @@ def print_result(job: Job, result: Progress) -> None:
     )
 
 
+def print_damage(job: Job) -> None:
+    """What of the input could not be read; not even --quiet hides it."""
+    for each in job.damage:
+        click.echo(f"damage: {each}", err=True)
+
+
 def print_profile(profile: Profile) -> None:
     """A row for each thing that a stage spent a thousandth of the time or more on."""
     click.echo(f"{'stage':<9}{'time spent on':<26}{'seconds':>9}{'share':>8}", err=True)

@@ -60,6 +60,11 @@ class Job:
             *self.work.notices,
         ]
 
+    @property
+    def damage(self) -> list[str]:
+        """What of the input could not be read, as far as the run has come."""
+        return [*(f"{self.source.info.path.name}: {gap}" for gap in self.source.gaps), *self.sink.damage]
+
 
 def prepare(input_path: Path, output: str | None, options: RunOptions, stack: contextlib.ExitStack) -> Job:
     """Check everything.

@@ -15,6 +15,9 @@ from flavr_runtime._run_options import RunOptions
 if TYPE_CHECKING:
     from flavr_runtime._job import Job
 
+EXIT_DAMAGED = 3
+"""The result is complete, but parts of the input could not be read."""
+
 _EXAMPLES = """
 \b
 Examples:
@@ -50,7 +53,7 @@ def command(input: Path, output: str | None, **values: object) -> None:  # noqa:
     """Interpolate a video, images, or a pipe (-): n frames become (n - 1) * factor + 1.
 
     Source frames are passed on in their own pixel format; new ones get the same colours, and the sound is
-    copied.
+    copied. Exit code 3: the result is complete, but parts of the input could not be read.
     """
     from flavr_runtime._job import prepare
 
@@ -68,6 +71,7 @@ def main() -> None:
 def _run(job: Job, options: RunOptions) -> None:
     from flavr_runtime._console import (
         kept_frames_stated,
+        print_damage,
         print_plan,
         print_profile,
         print_result,
@@ -111,8 +115,11 @@ def _run(job: Job, options: RunOptions) -> None:
         )
     if not quiet:
         print_result(job, result)
+    print_damage(job)
     if options.report.profile:
         print_profile(profile)
+    if job.damage:
+        raise SystemExit(EXIT_DAMAGED)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,11 @@ class FrameSink(Protocol):
         ...
 
     @property
+    def damage(self) -> list[str]:
+        """What of the input could not be carried over because it is broken, one sentence each."""
+        ...
+
+    @property
     def kept(self) -> int:
         """Frames of the result that are safe on the disk, and would be after a crash.
 

@@ -107,6 +107,11 @@ class ImageWriter:
         return self._notices
 
     @property
+    def damage(self) -> list[str]:
+        """Pictures are all there is."""
+        return []
+
+    @property
     def kept(self) -> int:
         """Images that are whole on the disk."""
         return self._kept

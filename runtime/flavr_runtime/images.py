@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from flavr_runtime._sequences import NumberPattern, image_files
+from flavr_runtime.damage import Gap
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb, StreamInfo
 from flavr_runtime.traits import SourceTraits
@@ -73,6 +74,11 @@ class ImageReader:
 
     @property
     def notices(self) -> list[str]:
+        return []
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """A broken one is refused instead."""
         return []
 
     def frames(self) -> Iterator[Frame]:

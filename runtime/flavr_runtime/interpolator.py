@@ -279,7 +279,7 @@ def _recognised(frames: Iterable[Frame]) -> Iterator[Frame]:
                 f"at frame {index}; one size is needed"
             )
         elif np.array_equal(frame.rgb, last.rgb):
-            last = Frame(last.rgb, frame.time, frame.source, same_as=last)
+            last = Frame(last.rgb, frame.time, frame.source, origin=frame.origin, same_as=last)
         else:
             last = frame
         yield last

@@ -60,6 +60,7 @@ class OutputFile:
         self.add_video = add_video
         self._traits = traits
         self._carried = carried
+        self.damage: list[str] = []  # of the sound, as far as it has been copied
 
     @contextlib.contextmanager
     def opened(self, target: str | BinaryIO) -> Iterator[OpenOutput]:
@@ -77,7 +78,7 @@ class OutputFile:
             stream = self.add_video(container)
             others = None
             if self._carried.audio or self._carried.subtitles:
-                others = StreamCopy(self._carried, container)
+                others = StreamCopy(self._carried, container, self.damage)
                 stack.callback(others.close)
             container.start_encoding()
             if unused := stream.codec_context.options:

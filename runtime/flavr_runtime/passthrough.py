@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -14,8 +15,9 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from flavr_runtime._tracks import ConvertedText, CopiedTrack, StretchedSound, Track
+from flavr_runtime.damage import readable_packets
 from flavr_runtime.encoders import CONTAINERS, Container
-from flavr_runtime.errors import InputError, OutputError
+from flavr_runtime.errors import OutputError
 from flavr_runtime.reader import open_media
 from flavr_runtime.traits import AudioTrack, SubtitleTrack
 
@@ -85,8 +87,10 @@ def plan_subtitles(
 class StreamCopy:
     """The source's sound and subtitles, pulled along behind the video so that neither waits for the other."""
 
-    def __init__(self, carried: Carried, output: OutputContainer) -> None:
+    def __init__(self, carried: Carried, output: OutputContainer, damage: list[str]) -> None:
+        """`damage` is told of what cannot be read, in a sentence."""
         self._source = carried.source
+        self._damage = damage
         self._output = output
         self._container = open_media(carried.source)
         self._tracks: dict[int, Track] = {}
@@ -114,19 +118,39 @@ class StreamCopy:
     def close(self) -> None:
         self._container.close()
 
-    def _read(self) -> Iterator[Packet[Stream]]:
+    def _read(self) -> Iterator[Packet[Any]]:
         streams = [stream for stream in self._container.streams if stream.index in self._tracks]
         if not streams:
             return
-        try:
-            for packet in self._container.demux(streams):
-                if packet.size:
-                    yield from self._tracks[packet.stream_index].packets(packet)
-            for track in self._tracks.values():
-                yield from track.packets(None)
-        except av.FFmpegError as error:
-            what = "sound and subtitles" if len(streams) > 1 else streams[0].type
-            raise InputError(f"{self._source}: its {what} cannot be read ({error.strerror})") from error
+        seconds = Fraction(0)
+        latest: dict[int, int] = {}
+        for packet in readable_packets(self._container, *streams):
+            if packet is None:
+                self._complain(seconds)
+                continue
+            if not packet.size:
+                continue
+            if packet.pts is not None:
+                seconds = packet.pts * packet.time_base
+            try:
+                for each in self._tracks[packet.stream_index].packets(packet):
+                    stamp = -(1 << 62) if each.dts is None else each.dts
+                    if stamp < latest.get(each.stream_index, stamp):
+                        self._complain(seconds)  # thrown back in time, which no container takes
+                        continue
+                    latest[each.stream_index] = stamp
+                    yield each
+            except av.FFmpegError:  # the sound of slow motion is decoded
+                self._complain(seconds)
+        for track in self._tracks.values():
+            yield from track.packets(None)
+
+    def _complain(self, seconds: Fraction) -> None:
+        if not self._damage:
+            self._damage.append(
+                f"the sound of {self._source.name} is damaged near {float(seconds):.2f} s: what is readable "
+                "is carried over, at its own time"
+            )
 
 
 def _track(stream: Stream, carried: Carried, output: OutputContainer) -> Track | None:

@@ -30,6 +30,7 @@ from flavr_runtime.colour import (
     to_rgb,
     writable_formats,
 )
+from flavr_runtime.damage import Gap
 from flavr_runtime.encoders import EncodeOptions, Encoder, choose_pixel_format
 from flavr_runtime.errors import InputError, OutputError, UsageError
 from flavr_runtime.frames import Frame, StreamInfo
@@ -91,6 +92,11 @@ class PipeReader:
     @property
     def notices(self) -> list[str]:
         return self._notices
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """A broken one is refused instead."""
+        return []
 
     def frames(self) -> Iterator[Frame]:
         """Every frame, as it arrives."""
@@ -271,6 +277,10 @@ class PipeWriter:
     @property
     def notices(self) -> list[str]:
         return self._notices
+
+    @property
+    def damage(self) -> list[str]:
+        return []
 
     @property
     def kept(self) -> int:

@@ -18,10 +18,11 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from flavr_runtime.colour import ColourSpec, bits_of, has_alpha, is_opaque, to_rgb
+from flavr_runtime.damage import Gap, GapBridge, readable_packets, scanned_packets
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.hdr import HdrMetadata, dynamic_metadata
-from flavr_runtime.timing import FrameClock, Timeline, read_timeline
+from flavr_runtime.timing import FrameClock, Timeline, read_timeline, without_holes
 from flavr_runtime.traits import AudioTrack, SourceTraits, SubtitleTrack, interlaced_notice
 
 __all__ = ["VideoReader", "open_media"]
@@ -51,6 +52,8 @@ class VideoReader:
         self._drop_alpha = drop_alpha
         self._container: InputContainer | None = None
         self._notices: list[str] = []
+        self._gaps: list[Gap] = []
+        self._cut_off: tuple[Fraction, Fraction] | None = None
         with open_media(self._path) as container:
             stream = _video_stream(container, self._path)
             self._timeline = self._scan(container, stream)
@@ -71,22 +74,52 @@ class VideoReader:
     def notices(self) -> list[str]:
         return self._notices
 
+    @property
+    def gaps(self) -> list[Gap]:
+        return self._gaps
+
     def frames(self) -> Iterator[Frame]:
         """Every frame in display order, decoded as it is asked for.
 
-        Raises InputError, naming the file and the time, where it is damaged or the picture changes size.
+        Where the file is damaged, `gaps` says what is lost, and GapBridge what stands in for it. Raises
+        InputError, naming the file and the time, where the picture changes size, and if nothing is readable.
         """
         self._close()
         container = self._container = open_media(self._path)
         stream = _video_stream(container, self._path)
         stream.thread_type = "AUTO"
         clock = FrameClock(self._timeline, self._traits.tick, self._traits.origin, presented=self._presented)
-        for picture in self._decode(container, stream):
+        self._gaps.clear()
+        bridge = GapBridge(
+            self._timeline,
+            self._traits.origin,
+            self._gaps,
+            keys=[key - self._traits.origin for key in self._keys],
+            damaged=self._damaged,
+        )
+
+        def unreadable(time: Fraction) -> None:
+            bridge.complain(time - self._traits.origin)
+            clock.skip()
+
+        count = 0
+        for picture in self._decode(container, stream, unreadable):
             time = clock.time_of(picture.pts if self._presented else picture.dts)
-            self._check_picture(picture, time)
-            yield Frame(to_rgb(picture, self._traits.colour), time, picture)
-        if clock.frames == 0:
+            try:
+                self._check_picture(picture, time)
+            except InputError:
+                if not bridge.damaged:
+                    raise
+                continue  # a header that is damaged, more likely than another picture
+            frame = Frame(to_rgb(picture, self._traits.colour), time, picture)
+            count += 1
+            yield from bridge.follow(frame, is_key=picture.key_frame)
+        if count == 0:
             raise InputError(f"{self._path}: no frame could be decoded; the file is damaged")
+        yield from bridge.finish()
+        if self._cut_off is not None:
+            start, end = (time - self._traits.origin for time in self._cut_off)
+            self._gaps.append(Gap(start, end, round((end - start) * self._info.rate), cut_off=True))
 
     def __enter__(self) -> Self:
         return self
@@ -105,48 +138,68 @@ class VideoReader:
         is_shown = _IS_SHOWN.get(_codec_name(stream))
         presented: list[int] = []
         decoded: list[int] = []
-        count, last, last_duration, seconds = 0, -(1 << 62), 0, Fraction(0)
-        try:
-            for packet in container.demux():
-                if packet.size == 0 or packet.time_base is None:
-                    continue
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                if stamp is not None:
-                    seconds = max(seconds, (stamp + (packet.duration or 0)) * packet.time_base)
-                if packet.stream_index != stream.index or packet.is_discard:
-                    continue
-                if is_shown is not None and not is_shown(packet):
-                    continue
-                if packet.is_corrupt:
-                    raise InputError(f"{self._path}: cut off or damaged at {_clock_text(seconds)}")
-                count += 1
-                if packet.pts is not None:
-                    presented.append(packet.pts)
-                if packet.dts is not None:
-                    decoded.append(packet.dts)
-                if stamp is not None and stamp >= last:
-                    last, last_duration = stamp, packet.duration or 0
-        except av.FFmpegError as error:
-            raise InputError(
-                f"{self._path}: cut off or damaged after {_clock_text(seconds)} ({error.strerror})"
-            ) from error
+        count, all_packets, last, last_duration, seconds = 0, 0, -(1 << 62), 0, Fraction(0)
+        broken: list[Fraction] = []
+        keys: list[Fraction] = []
+        for packet in scanned_packets(container):
+            if packet is None:
+                broken.append(seconds)
+                continue
+            if packet.size == 0 or packet.time_base is None:
+                continue
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None:
+                seconds = max(seconds, (stamp + (packet.duration or 0)) * packet.time_base)
+            if packet.stream_index != stream.index:
+                continue
+            all_packets += 1
+            if packet.is_discard or (is_shown is not None and not is_shown(packet)):
+                continue
+            if packet.is_corrupt:
+                broken.append(seconds)
+            count += 1
+            if packet.pts is not None:
+                presented.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts * packet.time_base)
+            if packet.dts is not None:
+                decoded.append(packet.dts)
+            if stamp is not None and stamp >= last:
+                last, last_duration = stamp, packet.duration or 0
         if count == 0:
             raise InputError(f"{self._path}: its video track holds no frames")
         promised = Fraction(container.duration or 0, av.time_base)
-        if promised - seconds > _MISSING_SECONDS:
+        fewer = container.format.name.startswith("mov") and stream.frames > all_packets
+        if promised - seconds > _MISSING_SECONDS or fewer:
             short = f"ends at {_clock_text(seconds)}, though its header promises {_clock_text(promised)}"
-            if container.format.name in _EXACT_HEADERS:
-                raise InputError(f"{self._path}: cut off or damaged: it {short}")
-            self._notices.append(f"{self._path.name} {short}: it may be cut off")
+            cut_off = fewer or container.format.name in _EXACT_HEADERS
+            self._notices.append(f"{self._path.name} {short}: it {'is' if cut_off else 'may be'} cut off")
+            self._cut_off = (seconds, max(promised, seconds)) if cut_off else None
+        self._damaged = bool(broken)
+        if broken:
+            self._notices.append(
+                f"{self._path.name} is damaged near {_clock_text(broken[0])}: what is readable stays in time"
+            )
         # AVI stores decoding times only, and what FFmpeg makes of them counts B frames in the wrong order.
         # Their spacing is that of the frames, which is all that is asked.
         self._presented = len(presented) == count and container.format.name != "avi"
+        if broken and len(decoded) == len(presented):
+            # FFmpeg's parser takes the mark from a key frame that it cannot recognise. MP4's index keeps it.
+            marked = {entry.timestamp for entry in stream.index_entries or () if entry.is_keyframe}
+            shown = (pts for pts, dts in zip(presented, decoded, strict=True) if dts in marked)
+            keys = list({*keys, *(pts * (stream.time_base or Fraction(0)) for pts in shown)})
+        # Where every frame is one (FFV1, ProRes), losing it costs no other.
+        self._keys = sorted(keys) if self._presented and len(keys) < count else []
         stamps = presented if self._presented or len(decoded) != count else decoded
         declared = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         if not stamps:  # a raw stream: those are FFmpeg's assumption, the bitstream may know better
             declared.insert(0, stream.codec_context.framerate)
+        ticks = np.array(stamps, np.int64)
+        if broken and len(ticks) == count:
+            ticks = without_holes(ticks)
+            count = len(ticks)
         return read_timeline(
-            np.array(stamps, np.int64),
+            ticks,
             stream.time_base or Fraction(1, 90_000),
             count=count,
             declared=declared,
@@ -154,7 +207,7 @@ class VideoReader:
         )
 
     def _first_frame(self, container: InputContainer, stream: VideoStream) -> av.VideoFrame:
-        first = next(self._decode(container, stream), None)
+        first = next(self._decode(container, stream, lambda _: None), None)
         if first is None:
             raise InputError(f"{self._path}: no frame could be decoded; the file is damaged")
         return first
@@ -229,21 +282,29 @@ class VideoReader:
         if self._drop_alpha and (hidden or has_alpha(first.format.name)):
             self._notices.append(f"the transparency of {self._path.name} is dropped, as asked")
 
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    def _decode(
+        self, container: InputContainer, stream: VideoStream, unreadable: Callable[[Fraction], None]
+    ) -> Iterator[av.VideoFrame]:
+        """Every frame that the decoder holds for sound; it is told of what is none, with the time nearby."""
         seconds = Fraction(0)
-        try:
-            for packet in container.demux(stream):
-                if packet.pts is not None and packet.time_base is not None:
-                    seconds = packet.pts * packet.time_base
-                for picture in packet.decode():
-                    if picture.is_corrupt:
-                        seconds = (picture.pts or 0) * (picture.time_base or Fraction(0))
-                        raise InputError(f"{self._path}: damaged at {_clock_text(seconds)}")
+        for packet in readable_packets(container, stream):
+            if packet is None:
+                unreadable(seconds)
+                continue
+            if packet.pts is not None and packet.time_base is not None:
+                seconds = packet.pts * packet.time_base
+            try:
+                pictures = packet.decode()
+            except av.FFmpegError:
+                unreadable(seconds)
+                continue
+            for picture in pictures:
+                if not isinstance(picture, av.VideoFrame):
+                    continue
+                if picture.is_corrupt:
+                    unreadable((picture.pts or 0) * (picture.time_base or Fraction(0)))
+                else:
                     yield picture
-        except av.FFmpegError as error:
-            raise InputError(
-                f"{self._path}: damaged near {_clock_text(seconds)} ({error.strerror})"
-            ) from error
 
     def _check_picture(self, picture: av.VideoFrame, time: Fraction) -> None:
         size = (picture.width, picture.height)

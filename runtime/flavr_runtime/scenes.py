@@ -58,7 +58,8 @@ def detected_cuts(frames: Iterable[Frame]) -> Iterator[Frame]:
             decided = number - _AROUND
             first, *repeats = waiting.popleft()
             # The very first frame starts no new scene, though its mirror image may look like it.
-            first.starts_scene = decided > _AROUND and any(cut.frame_num == decided for cut in cuts)
+            found = decided > _AROUND and any(cut.frame_num == decided for cut in cuts)
+            first.starts_scene = first.starts_scene or found
             yield from (first, *repeats)
 
 
@@ -133,7 +134,8 @@ def listed_cuts(path: Path) -> CutMarker:
             while pending and pending[0] <= frame.time + Fraction(1, 2000):
                 pending.popleft()
                 reached = True
-            frame.starts_scene = number > 0 and (number in numbers or reached)
+            if number > 0 and (number in numbers or reached):
+                frame.starts_scene = True
             yield frame
 
     return mark

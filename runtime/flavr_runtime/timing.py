@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FrameClock", "Timeline", "read_timeline"]
+__all__ = ["FrameClock", "Timeline", "read_timeline", "without_holes"]
 
 _NTSC = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 72, 90, 96, 120, 144, 180, 192, 240))
 # The rates people make video at: tried when what the container declares does not fit its own timestamps.
@@ -46,10 +46,13 @@ class FrameClock:
         self._origin = origin
         self._index = -1
         self._time: Fraction | None = None
-        self.frames = 0
+
+    def skip(self) -> None:
+        """A frame could not be decoded: where frames are only counted, the next one comes a step later."""
+        if not self._presented:
+            self._index += 1
 
     def time_of(self, stamp: int | None) -> Fraction:
-        self.frames += 1
         line = self._timeline
         if self._delay is None and stamp is not None:
             self._delay = stamp - round(line.start / self._tick)
@@ -101,6 +104,22 @@ def read_timeline(
     rate = _nominal(Fraction(len(usual), max(1, int(usual.sum()))) / tick, tick, claims)
     held = last_duration * tick if last_duration > 0 else 1 / rate
     return Timeline(rate, False, count, start, last + held)
+
+
+def without_holes(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The timestamps with those of lost frames put in, where whole steps are missing."""
+    ticks = np.unique(ticks)
+    if len(ticks) < 3:
+        return ticks
+    gaps = np.diff(ticks)
+    usual = float(np.median(gaps))
+    steps = np.rint(gaps / usual).astype(np.int64)
+    whole = (steps > 1) & (abs(gaps - steps * usual) < usual / 4)
+    filled = [
+        np.rint(np.linspace(start, start + gap, int(count) + 1)[1:-1])
+        for start, gap, count in zip(ticks[:-1][whole], gaps[whole], steps[whole], strict=True)
+    ]
+    return np.sort(np.concatenate([ticks, *filled]).astype(np.int64))
 
 
 def _constant_rate(

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from flavr_runtime.colour import ColourSpec
+from flavr_runtime.damage import Gap
 from flavr_runtime.frames import FrameSource
 from flavr_runtime.hdr import HdrMetadata
 
@@ -73,6 +74,11 @@ class MediaSource(FrameSource, Protocol):
     @property
     def notices(self) -> list[str]:
         """What the user should know about the input, one sentence each."""
+        ...
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Where it is damaged, as far as it has been read."""
         ...
 
 

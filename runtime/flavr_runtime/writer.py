@@ -114,7 +114,7 @@ class VideoWriter:
         self._index = -1
         self._first_pts = self._last_pts = 0
         self._written = self._continued_at = 0
-        output = OutputFile(
+        output = self._output = OutputFile(
             self._layout,
             self._traits,
             self._add_video,
@@ -137,6 +137,11 @@ class VideoWriter:
     @property
     def notices(self) -> list[str]:
         return self._notices
+
+    @property
+    def damage(self) -> list[str]:
+        """What of the sound could not be copied."""
+        return self._output.damage
 
     @property
     def kept(self) -> int:

@@ -61,6 +61,10 @@ class Sink(Source):
         self.failure = error
 
     @property
+    def damage(self) -> list[str]:
+        return []
+
+    @property
     def kept(self) -> int:
         return 0
 
