@@ -14,12 +14,22 @@ from flavr_benchmarks.views import figure, milliseconds
 BEGIN = "<!-- flavr-bench table: written by `flavr-bench table`, do not edit -->"
 END = "<!-- end of flavr-bench table -->"
 
-_HEAD = ("network", "size", "backend", "window", "against torch-eager", "flavr-run", "PSNR loss", "memory")
+_HEAD = (
+    "network",
+    "size",
+    "backend",
+    "window",
+    "CPU time",
+    "against torch-eager",
+    "flavr-run",
+    "PSNR loss",
+    "memory",
+)
 
 
 def readme_table(reports: Sequence[Report]) -> str:
     """All networks that were measured, and a line that says where."""
-    lines = [list(_HEAD), ["---", "---", "---", *["---:"] * 5]]
+    lines = [list(_HEAD), ["---", "---", "---", *["---:"] * 6]]
     for report in reports:
         lines += [_line(report, row) for row in report.rows if not row.baseline and row.latency is not None]
     where = dict.fromkeys(_where(report) for report in reports)
@@ -42,6 +52,7 @@ def _line(report: Report, row: Row) -> list[str]:
         row.key.size,
         name,
         milliseconds(row.latency.p50 if row.latency else None) + (" \\*" if doubtful else ""),
+        milliseconds(row.latency.cpu if row.latency else None),
         "1x" if eager and eager[0] is row else "-" if found is None else f"{found[0]:.2f}x",
         figure(row.end_to_end.fps if row.end_to_end else None, 2, " fps"),
         figure(loss if loss is None or abs(loss) >= 0.005 else 0.0, 2, " dB"),

@@ -341,6 +341,7 @@ def latency_of(course: Course, unstable: list[str], *, split: bool) -> Latency:
         upload=median_of(lambda phase: phase.upload) if split else None,
         compute=median_of(lambda phase: phase.compute),
         download=median_of(lambda phase: phase.download) if split else None,
+        cpu=round(percentile(course.cpu_medians, 50), 4),
         rounds=[[round(value, 3) for value in turn.milliseconds] for turn in course.turns],
         unstable=unstable,
     )

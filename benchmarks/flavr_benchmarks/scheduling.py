@@ -58,6 +58,11 @@ class Course:
         return [median(turn.milliseconds) for turn in self.turns]
 
     @property
+    def cpu_medians(self) -> list[float]:
+        """CPU time of a window in each round, in milliseconds."""
+        return [1000 * turn.cpu_seconds / len(turn.phases) for turn in self.turns]
+
+    @property
     def interval(self) -> Interval:
         return median_interval(self.medians)
 

@@ -65,6 +65,7 @@ class Latency:
     upload: float | None  # medians; None where the engine does not tell them apart
     compute: float
     download: float | None
+    cpu: float  # time of all the process' threads: what other programs take away is not in it
     rounds: list[list[float]]  # every window, by the round it was measured in
     unstable: list[str] = field(default_factory=list)  # why not to trust the figure
     alone: bool = False  # not interleaved with the others of its size

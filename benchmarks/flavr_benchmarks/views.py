@@ -92,6 +92,12 @@ SPEED = (
     _numbers("p50", "median time of a window", _latency("p50"), milliseconds),
     _numbers("p90", "nine windows of ten take less", _latency("p90"), milliseconds),
     _numbers("p99", "99 windows of 100 take less", _latency("p99"), milliseconds),
+    _numbers(
+        "CPU time",
+        "of all threads for a window; on a machine that is shared, what the window would take alone on one",
+        _latency("cpu"),
+        milliseconds,
+    ),
     _numbers("windows/s", "at the median time", new_fps, lambda value: figure(value, 2)),
     _numbers(
         "flavr-run fps",

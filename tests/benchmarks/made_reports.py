@@ -33,6 +33,7 @@ def latency(rounds: Sequence[Sequence[float]], unstable: Sequence[str] = ()) -> 
         upload=0.1,
         compute=middle - 0.2,
         download=0.1,
+        cpu=middle,
         rounds=[list(one) for one in rounds],
         unstable=list(unstable),
     )

@@ -153,6 +153,7 @@ def test_the_figures_of_a_row_are_those_of_its_windows() -> None:
     assert figures.p99 == pytest.approx(np.percentile(range(1, 101), 99))
     assert figures.low < 50.5 < figures.high
     assert figures.windows == 100
+    assert figures.cpu == pytest.approx(50.5)
 
 
 def test_the_machine_says_how_busy_it_is() -> None:
