@@ -25,6 +25,8 @@ from flavr_runtime.session import Session
 # nothing to transfer: upload and download are the conversions of the pictures.
 _DEVICES = {"cuda": "cuda", "tensorrt": "cuda"}
 
+_CPU_PROVIDERS = ("cpu", "openvino")  # as flavr_runtime sets them up
+
 _BITS = 8  # of the pictures
 
 
@@ -40,6 +42,7 @@ class OrtWorkload:
         self._session = Session(task.file, selected, threads=task.threads)
         self._provider = provider
         self._device = _DEVICES.get(provider)
+        self._on_cpu = provider in _CPU_PROVIDERS
         self._bytes = task.file.stat().st_size
 
     def describe(self) -> Description:
@@ -51,10 +54,10 @@ class OrtWorkload:
             if name != self._session.selected.execution_provider
         }
         return Description(
-            device=PROVIDERS[self._provider].runs_on if self._provider != "cpu" else "CPU",
+            device="CPU" if self._on_cpu else PROVIDERS[self._provider].runs_on,
             placement=self._session.placement,
             model_bytes=self._bytes,
-            split=self._provider == "cpu" or self._device is not None,
+            split=self._on_cpu or self._device is not None,
             quantised=info.io == "uint8",
             notes=[wheels, *(f"{count} nodes run on {name}" for name, count in elsewhere.items())],
         )

@@ -23,6 +23,8 @@ class TorchWorkload:
             torch.set_num_threads(task.threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.backends.cudnn.benchmark = True  # the warm-up pays for it
+        if task.precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # the reference has 24 bits, not 11
         network = load_checkpoint(task.file).network().to(self._device)
         self._bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
         if task.options.get("compile"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ Examples:
   flavr-bench --ckpt model.pth --precision fp32,int8 --quick --fail-below psnr=30 --fail-below loss=0.2
   flavr-bench compare before/report.json after/report.json --fail-below slowdown=10
   flavr-bench table benchmarks/results/*.json --into README.md
+  flavr-bench plot report.json -o speed-quality.svg
 """
 
 _PATH = click.Path(path_type=Path)
@@ -237,7 +238,7 @@ def _bench(*, gates: tuple[tuple[str, float], ...], output: Path, overwrite: boo
     from flavr_benchmarks.run import run
 
     with Teller() as teller:
-        outcome = run(plan, teller.say)
+        outcome = run(plan, teller)
     write_outputs(output, outcome)
     print_report(outcome.report, output)
     limits.check(outcome.report)
@@ -296,12 +297,11 @@ def _plan(
         precisions=precisions,
         sizes=parsed,
         threads=threads,
-        limits=replace(limits),
+        limits=limits,
         timeout=timeout,
         warm_up=1 if quick else 2,
         calibrate=calibrate,
         quality=quality,
-        quality_failure=None,
         end_to_end=end_to_end,
         command=["flavr-bench", *_without_folders(sys.argv[1:])],
         settings={
@@ -316,7 +316,7 @@ def _plan(
 
 def _without_folders(arguments: list[str]) -> list[str]:
     """The command line without the folders of the machine it ran on."""
-    return [Path(word).name if Path(word).is_absolute() else word for word in arguments]
+    return [re.sub(r"(?:^|(?<=[=:]))[/~]\S*", lambda path: Path(path[0]).name, word) for word in arguments]
 
 
 def _data_options(texts: tuple[str, ...]) -> dict[str, object]:
@@ -375,6 +375,19 @@ def table(reports: tuple[Path, ...], into: Path | None, check: bool) -> None:
         click.echo(text)
     else:
         put_into(into, text, check=check)
+
+
+@flavr_bench.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("report", type=_FILE, metavar="REPORT.json")
+@click.option(
+    "-o", "--output", type=_FILE, required=True, metavar="FILE.svg", help="The picture, on a white ground."
+)
+def plot(report: Path, output: Path) -> None:
+    """The plot of speed and quality as a picture of its own, for a README."""
+    from flavr_benchmarks.plots import speed_quality_svg
+    from flavr_benchmarks.schema import read_report, write_text
+
+    write_text(output, speed_quality_svg(read_report(report)))
 
 
 def main() -> None:

@@ -29,10 +29,11 @@ class Teller:
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._status: Status | None = None
 
-    def say(self, text: str) -> None:
+    def __call__(self, text: str, *, passing: bool = False) -> None:
+        """`passing`: not worth a line in a log."""
         if self._status is not None:
             self._status.update(text)
-        elif "round" not in text:  # a log is no place for every round
+        elif not passing:
             self._console.print(text, soft_wrap=True)
 
     def __enter__(self) -> Self:

@@ -77,8 +77,6 @@ def _quality(report: Report) -> list[str]:
     data = report.data
     if data is None:
         return []
-    if data.failure is not None:
-        return ["## Quality", f"Not measured: {data.failure}"]
     videos = any(score.by_video is not None for score in scores(report))
     head = [
         "model",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flavr_benchmarks.errors import ReportError
 from flavr_benchmarks.schema import Report, Row
 
 # Drawn in these colours, which stand for the page's own.
@@ -78,8 +79,14 @@ def plots(report: Report) -> list[Plot]:
 
 
 def speed_quality_svg(report: Report) -> str:
-    """The first plot as a file of its own, in colours for a white page."""
+    """The first plot as a file of its own, in colours for a white page.
+
+    Raises:
+        ReportError: nothing can be drawn.
+    """
     scored = [row for row in report.rows if row.latency is not None and row.quality is not None]
+    if not scored:
+        raise ReportError("the report has no cell with both a time and a quality: there is nothing to draw")
     svg = _drawn("speed-quality", _bound(_speed_quality, scored), 4.2)
     svg = svg.replace("var(--ink)", "#1f2328").replace("var(--line)", "#9aa2ab")
     return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#ffffff"/>', svg, count=1)

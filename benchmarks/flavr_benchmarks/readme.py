@@ -37,7 +37,7 @@ def readme_table(reports: Sequence[Report]) -> str:
 
 
 def _line(report: Report, row: Row) -> list[str]:
-    network = report.networks[0]
+    network = report.network(row)
     eager = [
         other
         for other in report.rows
@@ -48,7 +48,7 @@ def _line(report: Report, row: Row) -> list[str]:
     name = " ".join(word for word in (row.key.backend, row.key.graph, row.key.precision) if word)
     doubtful = row.latency is not None and bool(row.latency.unstable)
     return [
-        f"{network.arch} {network.factor}x, width {network.width}",
+        "" if network is None else f"{network.arch} {network.factor}x, width {network.width}",
         row.key.size,
         name,
         milliseconds(row.latency.p50 if row.latency else None) + (" \\*" if doubtful else ""),

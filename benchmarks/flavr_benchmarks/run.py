@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from flavr_benchmarks.datasets import QualitySet, rendered_clip, save_windows, t
 from flavr_benchmarks.end_to_end import clip_frames, run_clip, write_clip
 from flavr_benchmarks.energy import Meters, find_meters, per_window
 from flavr_benchmarks.environment import examine
+from flavr_benchmarks.flops import gflop
 from flavr_benchmarks.gpus import device_memory
 from flavr_benchmarks.machine import Machine
 from flavr_benchmarks.process import CellError, CellProcess
 from flavr_benchmarks.scheduling import Course, Limits, take_turns
 from flavr_benchmarks.schema import (
-    Data,
     Energy,
     Environment,
     Latency,
@@ -40,7 +41,11 @@ from flavr_benchmarks.statistics import percentile
 from flavr_benchmarks.variants import Subject, onnx_variants
 from flavr_benchmarks.workload import Phases, Task
 
-Say = Callable[[str], None]
+
+class Say(Protocol):
+    """Tells the user what is being done; `passing` is not worth a line in a log."""
+
+    def __call__(self, text: str, *, passing: bool = False) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,6 @@ class Plan:
     warm_up: int
     calibrate: Path | None
     quality: QualitySet | None
-    quality_failure: Data | None
     end_to_end: bool
     command: Sequence[str]
     settings: Mapping[str, str]
@@ -77,11 +81,11 @@ def run(plan: Plan, say: Say) -> Outcome:
     """Measure everything; a cell that fails is a row with its reason."""
     started = time.monotonic()
     environment = examine()
-    device = "cuda" if environment.gpus else "cpu"
+    devices = ["cpu", *(["cuda"] if environment.gpus else [])]
     with tempfile.TemporaryDirectory(prefix="flavr-bench-") as name:
         folder = Path(name)
         say("measuring the machine's ceiling")
-        before = ceiling.measure(device, plan.threads)
+        before = {device: ceiling.measure(device, plan.threads) for device in devices}
         variants = onnx_variants(plan.subject, plan.graphs, plan.precisions, folder, plan.calibrate, say)
         cells = matrix(
             [*plan.backends, *(row for row in BASELINES if row not in plan.backends)],
@@ -95,15 +99,7 @@ def run(plan: Plan, say: Say) -> Outcome:
         bench.measure_all(cells)
         bench.score_reference()
         say("measuring the machine's ceiling once more")
-        after = ceiling.measure(device, plan.threads)
-    network = Network(
-        name=plan.subject.name,
-        arch=plan.subject.arch,
-        width=plan.subject.width,
-        factor=plan.subject.factor,
-        sha256=plan.subject.sha256,
-        gflop={size_name(size): bench.gflop(size) for size in plan.sizes},
-    )
+        after = {device: ceiling.measure(device, plan.threads) for device in devices}
     report = Report(
         flavr=environment.libraries.get("flavr", "not installed"),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -111,9 +107,11 @@ def run(plan: Plan, say: Say) -> Outcome:
         seconds=round(time.monotonic() - started, 1),
         settings=dict(plan.settings),
         environment=environment,
-        networks=[network],
-        ceilings=ceiling.ceilings(device, before, after),
-        data=plan.quality.data if plan.quality is not None else plan.quality_failure,
+        networks=bench.networks,
+        ceilings=[
+            each for device in devices for each in ceiling.ceilings(device, before[device], after[device])
+        ],
+        data=plan.quality.data if plan.quality is not None else None,
         rows=bench.rows,
         rounds=bench.rounds,
     )
@@ -132,19 +130,21 @@ class Bench:
         self._physical = environment.physical_cores or environment.usable_cores
         self._say = say
         self._machine = Machine()
-        self._gflops: dict[Size, float] = {}
+        self.networks = [
+            Network(
+                name=facts.name,
+                arch=facts.arch,
+                width=facts.width,
+                factor=plan.subject.factor,
+                sha256=facts.sha256,
+                gflop={size_name(size): gflop(facts, plan.subject.factor, size) for size in plan.sizes},
+            )
+            for facts in plan.subject.networks
+        ]
+        self._by_name = {network.name: network for network in self.networks}
         self.scorer = Scorer(plan.quality, folder)
         if plan.quality is not None:
             save_windows(self.scorer.source, plan.quality.windows)
-
-    def gflop(self, size: Size) -> float:
-        """Operations of the network per window."""
-        if size not in self._gflops:
-            from flavr_benchmarks.flops import gflop
-
-            subject = self._plan.subject
-            self._gflops[size] = gflop(subject.arch, subject.width, subject.factor, size)
-        return self._gflops[size]
 
     def measure_all(self, cells: Sequence[Cell]) -> None:
         for size in self._plan.sizes:
@@ -166,7 +166,9 @@ class Bench:
                     self.scorer.make_reference(process)
             except CellError as failed:
                 self._say(f"the reference failed: {failed}")
-        self.scorer.compare_all(self.rows)
+        reference = None if checkpoint is None else self._by_name[checkpoint.stem].sha256
+        same = {network.name for network in self.networks if network.sha256 == reference}
+        self.scorer.compare_all([row for row in self.rows if row.baseline or row.key.model in same])
 
     def _measure_size(self, cells: Sequence[Cell]) -> None:
         rows = {cell: self._new_row(cell) for cell in cells}
@@ -238,8 +240,12 @@ class Bench:
             title=cell.backend.title,
             baseline=cell.backend.is_baseline,
             failure=cell.variant.failure,
-            gflop=None if cell.backend.is_baseline else self.gflop(cell.size),
+            gflop=self._gflop(cell),
         )
+
+    def _gflop(self, cell: Cell) -> float | None:
+        network = self._by_name.get(cell.variant.model)
+        return None if network is None else network.gflop[size_name(cell.size)]
 
     def _load(self, cell: Cell, process: CellProcess, row: Row) -> None:
         self._say(f"{cell.key}: loading")
@@ -265,7 +271,9 @@ class Bench:
         size = size_name(next(iter(processes)).size)
 
         def on_round(number: int, live: int) -> None:
-            self._say(f"{size}: round {number}, {live} of {len(processes)} cells are not settled yet")
+            self._say(
+                f"{size}: round {number}, {live} of {len(processes)} cells are not settled yet", passing=True
+            )
 
         courses, rounds = take_turns(processes, self._plan.limits, self._machine, size, on_round)
         self.rounds += rounds

@@ -204,14 +204,13 @@ class Data:
     description: str
     windows: int
     of_windows: int  # that the set has
-    failure: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Network:
     """What was measured."""
 
-    name: str
+    name: str  # as the rows' model
     arch: str
     width: int
     factor: int
@@ -235,6 +234,10 @@ class Report:
     data: Data | None
     rows: list[Row]
     rounds: list[Round]
+
+    def network(self, row: Row) -> Network | None:
+        """What a row ran; None for a baseline."""
+        return next((network for network in self.networks if network.name == row.key.model), None)
 
     def ceiling(self, device: str, precision: str) -> float | None:
         """GFLOP/s, where it was measured."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -89,7 +88,3 @@ def _url(picture: Rgb) -> str:
     if not done:
         raise ValueError("OpenCV could not encode a picture")
     return "data:image/jpeg;base64," + base64.b64encode(np.asarray(data).tobytes()).decode("ascii")
-
-
-def count_pictures(found: Sequence[Strip]) -> int:
-    return sum(len(strip.pictures) for strip in found)

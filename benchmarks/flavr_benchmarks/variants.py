@@ -18,16 +18,23 @@ _TIMEOUT = 1800
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """One network, whatever its form."""
+
+    name: str  # in the report
+    arch: str
+    width: int
+    sha256: str  # of its checkpoint
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured, and the facts of it that everything else needs."""
+    """What is measured."""
 
     models: tuple[ModelInfo, ...]
     checkpoint: Path | None
     factor: int
-    arch: str
-    width: int
-    sha256: str
-    name: str
+    networks: tuple[NetworkFacts, ...]  # the checkpoint's, if there is one, then those of the models
 
 
 def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
@@ -40,29 +47,21 @@ def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
     paths = list(models) if models or checkpoint is not None else [DEFAULT_MODEL]
     infos = tuple(read_model_info(path) for path in paths)
     factors = {str(info.path): info.factor for info in infos}
+    networks = [
+        NetworkFacts(name, info.arch, info.width, info.checkpoint_sha256)
+        for name, info in zip(_names(infos, checkpoint), infos, strict=True)
+    ]
     if checkpoint is not None:
         from flavr.checkpoints import load_checkpoint
 
         loaded = load_checkpoint(checkpoint)
         factors[str(checkpoint)] = loaded.config.factor
-        subject = Subject(
-            infos,
-            checkpoint,
-            loaded.config.factor,
-            loaded.config.arch,
-            loaded.config.width,
-            loaded.sha256,
-            checkpoint.stem,
-        )
-    else:
-        first = infos[0]
-        subject = Subject(
-            infos, None, first.factor, first.arch, first.width, first.checkpoint_sha256, first.path.stem
-        )
+        facts = NetworkFacts(checkpoint.stem, loaded.config.arch, loaded.config.width, loaded.sha256)
+        networks.insert(0, facts)
     if len(set(factors.values())) > 1:
         listed = ", ".join(f"{path} makes {factor}x" for path, factor in factors.items())
         raise UsageError(f"networks of different factors cannot be compared: {listed}")
-    return subject
+    return Subject(infos, checkpoint, next(iter(factors.values())), tuple(networks))
 
 
 def onnx_variants(
@@ -76,7 +75,7 @@ def onnx_variants(
     """Every file to measure: those given, and the checkpoint's in every form asked for."""
     found = [
         Variant(name, info.graph, info.precision, info.path)
-        for name, info in zip(_names(subject), subject.models, strict=True)
+        for name, info in zip(_names(subject.models, subject.checkpoint), subject.models, strict=True)
     ]
     if subject.checkpoint is None:
         return found
@@ -87,11 +86,11 @@ def onnx_variants(
     return found
 
 
-def _names(subject: Subject) -> list[str]:
+def _names(models: Sequence[ModelInfo], checkpoint: Path | None) -> list[str]:
     """What the files are called in the report: their names, numbered where two are the same."""
-    taken = {} if subject.checkpoint is None else {subject.checkpoint.stem: 1}
+    taken = {} if checkpoint is None else {checkpoint.stem: 1}
     names = []
-    for info in subject.models:
+    for info in models:
         count = taken[info.path.stem] = taken.get(info.path.stem, 0) + 1
         names.append(info.path.stem if count == 1 else f"{info.path.stem} ({count})")
     return names

@@ -17,12 +17,13 @@ from click.testing import CliRunner, Result
 
 from flavr.config import FlavrConfig
 from flavr.rendering import RenderSpec, render_set
-from flavr_benchmarks import ceiling, datasets, end_to_end
+from flavr_benchmarks import _main, ceiling, datasets, end_to_end
 from flavr_benchmarks._main import run_program
 from flavr_benchmarks.baselines import average
-from flavr_benchmarks.cli import flavr_bench
+from flavr_benchmarks.cli import _without_folders, flavr_bench
 from flavr_benchmarks.quality import score
-from flavr_benchmarks.schema import read_report, write_report
+from flavr_benchmarks.schema import Failure, read_report, write_report
+from flavr_benchmarks.variants import examine_subject
 from flavr_benchmarks.workload import unrounded
 from made_reports import report, row
 from model_files import write_blend_model
@@ -38,6 +39,7 @@ def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ceiling, "measure", lambda _device, _threads: {"fp32": 50.0, "bf16": 1.0, "fp16": 1.0, "int8": "no"}
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(_main, "interrupt_on_termination", lambda: None)  # for the life of the process
 
 
 def bench(*arguments: object) -> Result:
@@ -190,6 +192,20 @@ def test_the_table_command_writes_what_it_prints(tmp_path: Path) -> None:
     assert bench("table", path, "--into", readme, "--check").exit_code == 0
 
 
+def test_the_plot_command_draws_a_picture_that_needs_no_page(tmp_path: Path) -> None:
+    path, picture = tmp_path / "a.json", tmp_path / "plot.svg"
+    write_report(path, report([row("ort-cpu", 100), row("average", 1)]))
+    assert bench("plot", path, "-o", picture).exit_code == 0
+    text = picture.read_text()
+    assert text.startswith("<svg")
+    assert "var(" not in text
+    assert "ort-cpu conv2d fp32" in text
+    write_report(path, report([row(failure=Failure("crash", "SIGSEGV"))]))
+    result = bench("plot", path, "-o", picture)
+    assert result.exit_code == 1
+    assert "nothing to draw" in result.stderr
+
+
 def test_help_needs_neither_torch_nor_onnxruntime() -> None:
     code = (
         "import sys\nfrom flavr_benchmarks.cli import flavr_bench\n"
@@ -223,3 +239,31 @@ def test_the_clip_of_the_end_to_end_run_is_interpolated_whole(tmp_path: Path) ->
 @pytest.mark.parametrize(("milliseconds", "frames"), [(10, 61), (1000, 31), (60_000, 5)])
 def test_the_clip_is_as_long_as_the_budget_allows(milliseconds: float, frames: int) -> None:
     assert end_to_end.clip_frames(milliseconds, 30) == frames
+
+
+def test_the_report_keeps_the_names_but_not_the_folders_of_what_was_measured() -> None:
+    words = ["--ckpt", "/home/me/model.pth", "--data", "video:/mnt/clips", "--model=/x/a.onnx", "-o", "~/out"]
+    assert _without_folders(words) == [
+        *("--ckpt", "model.pth", "--data", "video:clips", "--model=a.onnx", "-o", "out"),
+    ]
+
+
+def test_loss_is_against_the_network_itself_and_never_against_another(
+    tiny_checkpoint: Callable[[FlavrConfig], Path], tmp_path: Path
+) -> None:
+    checkpoint = tiny_checkpoint(FlavrConfig(width=4))
+    other = write_blend_model(tmp_path / "other.onnx")
+    subject = examine_subject([other], checkpoint)
+    assert [facts.name for facts in subject.networks] == [checkpoint.stem, "other"]
+    assert subject.networks[0].sha256 != subject.networks[1].sha256
+    result = bench(
+        *("--ckpt", checkpoint, "--model", other, "--backend", "ort-cpu", "--no-end-to-end"),
+        *(*TINY, "-o", tmp_path / "out"),
+    )
+    assert result.exit_code == 0, result.output
+    rows = {row.key.model: row for row in read_report(tmp_path / "out" / "report.json").rows}
+    ours, blend = rows[checkpoint.stem].quality, rows["other"].quality
+    assert ours is not None
+    assert ours.loss_db == pytest.approx(0, abs=0.02)  # against a reference that is no row here
+    assert blend is not None
+    assert blend.loss_db is None
