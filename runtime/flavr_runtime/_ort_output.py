@@ -20,7 +20,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LIBRARY = re.compile(r"Failed to load library (?P<library>\S.*?) with error: (?P<why>.+)")
 _LOGGED_ERROR = re.compile(r"^.*\[E:onnxruntime:[^\]]*\] (?P<message>.+)$", re.MULTILINE)
 _STATUS = re.compile(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_SOURCE = re.compile(r"^\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*(?:\([^()]*\))+(?: const)?(?: \[with [^\]]*\])? ")
+_SOURCE = re.compile(
+    r"^\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*(?:\([^()]*\))+(?: const)?"
+    r"(?: \[with [^\]]*\])?(?:::<lambda\([^()]*\)>)? "
+)
+_TRAIL = re.compile(r"^.*Exception from \S+:\d+: ")  # OpenVINO's way down to the cause
 _DETAIL = re.compile(r" ; GPU=.*$")  # CUDA appends device, host name, file and line
 
 
@@ -67,7 +71,7 @@ def one_line_reason(error: str, output: str) -> str:
         reason = error
     reason = " ".join(reason.split())
     reason = _SOURCE.sub("", _STATUS.sub("", reason)).removeprefix("[ERROR] ")
-    reason = _DETAIL.sub("", reason).rstrip(" .")
+    reason = _DETAIL.sub("", _TRAIL.sub("", reason)).rstrip(" .")
     return reason if len(reason) <= _LIMIT else f"{reason[:_LIMIT].rstrip()}..."
 
 

@@ -171,7 +171,7 @@ class OpenvinoOptions(EngineOptions):
     device_type: the wheel's own choice, made explicit. GPU would turn a float32 model into float16 unasked,
     AUTO changes the device in mid-clip, both are yours to ask for. num_of_threads: --threads sets it too.
     num_streams: several streams are for several windows at a time, which this program has not.
-    load_config: a JSON file of OpenVINO properties, such as {"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}.
+    load_config: OpenVINO's properties as JSON, such as {"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}.
     """
 
     false_true: ClassVar[tuple[str, str]] = ("false", "true")  # it refuses 0 and 1

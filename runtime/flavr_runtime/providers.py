@@ -159,6 +159,12 @@ def select(name: str, options: Mapping[str, str] | None = None) -> Selected:
             chosen = overridden(engine.options, given, candidate).for_session()
             return Selected(candidate, engine.name, chosen, dict(engine.cache), engine)
     # `auto` ends with the CPU, which every build contains: its failure is that of ONNX Runtime itself.
+    if given:
+        told = ", ".join(f"{key}={value}" for key, value in given.items())
+        raise ProviderError(
+            f"provider {name} does not work here with {told}: {tried.reason}; flavr-providers tries it "
+            "without"
+        )
     subject = "no provider works" if name == "auto" else f"provider {name} does not work"
     raise ProviderError(f"{subject} here: {_what_to_do(tried)}")
 

@@ -23,8 +23,8 @@ from flavr_runtime.engine_cache import default_cache_folder, engine_folder, engi
 from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.interpolator import Interpolator
-from flavr_runtime.providers import Selected, probe
-from flavr_runtime.session import DEFAULT_MODEL, Session, read_model_info
+from flavr_runtime.providers import Selected
+from flavr_runtime.session import Session, read_model_info
 from model_files import write_blend_model
 
 CPU = "CPUExecutionProvider"
@@ -272,32 +272,3 @@ def test_provider_options_are_checked_before_anything_is_opened(
     result = CliRunner().invoke(command, ["no.mp4", "-o", str(tmp_path / "out.mp4"), *arguments])
     assert result.exit_code == code
     assert message in result.stderr
-
-
-# --- OpenVINO, where its build of ONNX Runtime is installed
-
-
-@pytest.fixture
-def openvino() -> None:
-    tried = probe("openvino")
-    if not tried.ok:
-        pytest.skip(f"openvino does not work here: {tried.reason}")
-
-
-@pytest.mark.usefixtures("openvino")
-def test_openvino_computes_what_the_cpu_does_and_keeps_what_it_compiled(tmp_path: Path) -> None:
-    frames = pictures(4, 48, 64)
-    (expected,) = Interpolator(DEFAULT_MODEL, provider="cpu").between(*frames)
-    for _ in range(2):
-        engine = Interpolator(provider="openvino", size=(48, 64), threads=1, cache=tmp_path, strict=True)
-        engine.warm_up()
-        (made,) = engine.between(*frames)
-        assert np.abs(made.astype(int) - expected).max() <= 1
-        assert engine.notices == []
-        assert len(list(tmp_path.glob("engines/*/*.blob"))) == 1
-
-
-@pytest.mark.usefixtures("openvino")
-def test_openvino_says_why_a_device_is_not_there() -> None:
-    tried = probe("openvino", {"device_type": "NPU"})
-    assert tried.reason == "[OpenVINO] Device NPU is not available"

@@ -68,6 +68,21 @@ WARNING = "\x1b[0;93m2026-01-02 [W:onnxruntime:Default, state.cc:1066 Create] Fa
             "CUDA failure 100: no CUDA-capable device is detected",
             id="cuda-without-host-name",
         ),
+        pytest.param(
+            NOTHING_PLACED,
+            f"{LOG}/src/factory.cc:306 onnxruntime::Parse(const Options&, Info&)::<lambda(const string&)> "
+            f"JSON parsing error: syntax error while parsing value\n{WARNING}",
+            "JSON parsing error: syntax error while parsing value",
+            id="lambda",
+        ),
+        pytest.param(
+            "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: /src/backend.cc:136 Back::Back("
+            "std::unique_ptr<Model>&) [OpenVINO-EP] Exception while Loading Network: Exception from "
+            "src/core.cpp:154:\nException from src/config.cpp:475:\nNotFound: Unsupported property NOPE.\n\n",
+            "",
+            "NotFound: Unsupported property NOPE",
+            id="openvino-trail",
+        ),
         pytest.param("two\nlines", "", "two lines", id="lines"),
         pytest.param("x" * 1000, "", "x" * 300 + "...", id="long"),
     ],
