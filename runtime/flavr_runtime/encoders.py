@@ -121,7 +121,8 @@ ENCODERS = {
         odd_sizes=False,
         options={"b": "200M"},
     ),
-    "gif": Encoder(name="gif", palette=True),
+    # A palette in the file's head would belong to the first segment alone.
+    "gif": Encoder(name="gif", palette=True, options={"global_palette": "0"}),
     **{
         f"{codec}_nvenc": Encoder(
             name=f"{ffmpeg}_nvenc",

@@ -84,6 +84,22 @@ def test_gif_shows_every_frame_in_256_colours(tmp_path: Path, clip_with_audio: P
     )
 
 
+@pytest.mark.parametrize(("name", "codec"), [("out.gif", None), ("out.mov", "prores")])
+def test_segments_of_pictures_on_their_own_join_without_a_trace(
+    tmp_path: Path, clip_plain: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str | None
+) -> None:
+    pictures = []
+    for length in (7, 1000):
+        monkeypatch.setattr("flavr_runtime.segmented.SEGMENT_FRAMES", length)
+        target = tmp_path / f"{length}_{name}"
+        written(clip_plain, target, options=EncodeOptions(codec=codec))
+        with av.open(str(target)) as container:
+            pictures.append([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert len(pictures[0]) == len(pictures[1]) == 24
+    for joined, alone in zip(*pictures, strict=True):
+        np.testing.assert_array_equal(joined, alone)
+
+
 def test_avi_has_no_variable_rate_and_carries_sound(tmp_path: Path, clip_vfr: Path) -> None:
     assert message_of(clip_vfr, tmp_path / "out.avi") == (
         "FILE: avi has no timestamps, and vfr.mkv has a variable rate; state --fps, or write .mkv or .mp4"
