@@ -190,6 +190,7 @@ class Container:
     sound_encoder: str | None = None  # FFmpeg's, for sound that cannot be copied since its length changes
     subtitles: frozenset[str] = frozenset()  # codecs that are copied ...
     text: str | None = None  # ... and the one that other text is converted to
+    attachments: bool = False  # whether files, such as the fonts of subtitles, may be in it
     pcm: bool = False  # whether uncompressed audio of any kind is at home in it
     timestamps: bool = True  # whether frames may be shown at any time, or just one after the other
     colour_tags: bool = True
@@ -240,6 +241,7 @@ CONTAINERS = {
         sound_encoder="aac",
         subtitles=_MATROSKA_SUBTITLES,
         text="subrip",
+        attachments=True,
         pcm=True,
         streams=True,
     ),

@@ -77,7 +77,7 @@ class OutputFile:
             self._carry_chapters(container)
             stream = self.add_video(container)
             others = None
-            if self._carried.audio or self._carried.subtitles:
+            if self._carried.audio or self._carried.subtitles or self._carried.attachments:
                 others = StreamCopy(self._carried, container, self.damage)
                 stack.callback(others.close)
             container.start_encoding()

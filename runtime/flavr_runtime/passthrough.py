@@ -12,7 +12,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import Discard, Stream
+from av.stream import AttachmentStream, Discard, Stream
 
 from flavr_runtime._tracks import ConvertedText, CopiedTrack, StretchedSound, Track
 from flavr_runtime.damage import readable_packets
@@ -23,6 +23,7 @@ from flavr_runtime.traits import AudioTrack, SubtitleTrack
 
 __all__ = ["Carried", "StreamCopy", "carried_tags", "check_audio", "plan_subtitles"]
 
+_BYTES = "application/octet-stream"
 # What FFmpeg can turn into each other.
 _TEXT = {"subrip", "mov_text", "webvtt", "ass", "ssa", "text"}
 
@@ -57,6 +58,7 @@ class Carried:
     source: Path
     audio: bool = False
     subtitles: Mapping[int, str | None] = field(default_factory=dict)
+    attachments: bool = False
     origin: Fraction = Fraction(0)  # what Frame.time leaves out of the container's clock, in seconds
     stretch: Fraction = Fraction(1)
     sound_codec: str | None = None  # FFmpeg's name of the encoder for sound that is stretched
@@ -95,6 +97,10 @@ class StreamCopy:
         self._container = open_media(carried.source)
         self._tracks: dict[int, Track] = {}
         for stream in self._container.streams:
+            if isinstance(stream, AttachmentStream):
+                if carried.attachments and stream.data:
+                    output.add_attachment(stream.name or "unnamed", stream.mimetype or _BYTES, stream.data)
+                continue
             track = _track(stream, carried, output)
             if track is None:
                 stream.discard = Discard.all  # its bytes need not even be read

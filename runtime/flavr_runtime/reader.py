@@ -14,7 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition, Stream
+from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
 
 from flavr_runtime.colour import ColourSpec, bits_of, has_alpha, is_opaque, to_rgb
@@ -251,6 +251,11 @@ class VideoReader:
                 SubtitleTrack(track.index, _codec_name(track) if track.codec_context else None)
                 for track in container.streams.subtitles
             ),
+            attachments=tuple(
+                stream.name or "unnamed"
+                for stream in container.streams
+                if isinstance(stream, AttachmentStream)
+            ),
             other_streams=tuple(_other_streams(container, stream)),
         )
         self._info = StreamInfo(
@@ -354,7 +359,7 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 def _other_streams(container: InputContainer, video: VideoStream) -> Iterator[str]:
     for stream in container.streams:
-        if stream.index == video.index or stream.type in ("audio", "subtitle"):
+        if stream.index == video.index or stream.type in ("audio", "subtitle", "attachment"):
             continue
         kind = "cover picture" if stream.disposition & Disposition.attached_pic else f"{stream.type} track"
         if stream.type == "data" and stream.name == "bin_data" and container.chapters():

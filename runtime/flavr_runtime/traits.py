@@ -61,6 +61,7 @@ class SourceTraits:
     chapters: tuple[Chapter, ...] = ()  # on the container's clock
     audio: tuple[AudioTrack, ...] = ()
     subtitles: tuple[SubtitleTrack, ...] = ()
+    attachments: tuple[str, ...] = ()  # names of the files that Matroska carries, such as fonts
     other_streams: tuple[str, ...] = ()  # for people: "data track 3 (bin_data)"
 
 

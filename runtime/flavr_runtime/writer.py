@@ -106,8 +106,11 @@ class VideoWriter:
             )
         subtitles, notices = plan_subtitles(self._layout, self._traits.subtitles)
         self._notices += notices
-        if self._traits.other_streams:
-            self._notices.append(f"not carried over: {', '.join(self._traits.other_streams)}")
+        lost = list(self._traits.other_streams)
+        if not self._layout.attachments:
+            lost += [f"attached file {name}" for name in self._traits.attachments]
+        if lost:
+            self._notices.append(f"not carried over: {', '.join(lost)}")
 
         self._time_base = self._choose_time_base()
         self._pictures = Pictures(self._pixel_format, self._traits.colour, self._colour)
@@ -122,6 +125,7 @@ class VideoWriter:
                 self._info.path,
                 self._audio_wanted,
                 subtitles,
+                bool(self._traits.attachments) and self._layout.attachments,
                 self._traits.origin,
                 stretch,
                 self._layout.sound_encoder,

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import AttachmentStream
 from numpy.typing import NDArray
 
 from clips import Sound, render_clip
@@ -131,6 +132,24 @@ def test_styled_subtitles_stay_styled_or_say_so(tmp_path: Path, clip_plain: Path
     assert text.endswith("{\\b1}Loud")
     notices = copied(source, tmp_path / "out.mp4").notices
     assert notices == ["subtitle track 1 (ass) is converted to mov_text, without its styling"]
+
+
+def test_fonts_stay_attached_or_are_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.add_attachment("Sans.ttf", "application/x-truetype-font", b"letters")
+        for index in range(2):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert copied(source, tmp_path / "out.mkv").notices == []
+    with av.open(str(tmp_path / "out.mkv")) as found:
+        fonts = [stream for stream in found.streams if isinstance(stream, AttachmentStream)]
+        assert [(font.name, font.data) for font in fonts] == [("Sans.ttf", b"letters")]
+    assert copied(source, tmp_path / "out.mp4").notices == ["not carried over: attached file Sans.ttf"]
 
 
 def test_subtitles_follow_slow_motion_and_a_shifted_clock(tmp_path: Path, clip_late_video: Path) -> None:
