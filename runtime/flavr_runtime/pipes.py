@@ -20,6 +20,7 @@ import numpy as np
 from flavr_runtime import _y4m
 from flavr_runtime._destination import STDOUT, Destination, FileDestination, StdoutDestination
 from flavr_runtime._pictures import Pictures
+from flavr_runtime._pixel_formats import choose_pixel_format
 from flavr_runtime._y4m import Y4mHeader
 from flavr_runtime.colour import (
     ColourSpec,
@@ -31,7 +32,7 @@ from flavr_runtime.colour import (
     writable_formats,
 )
 from flavr_runtime.damage import Gap
-from flavr_runtime.encoders import EncodeOptions, Encoder, choose_pixel_format
+from flavr_runtime.encoders import EncodeOptions, Encoder
 from flavr_runtime.errors import InputError, OutputError, UsageError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.traits import MediaSource, SourceTraits, interlaced_notice

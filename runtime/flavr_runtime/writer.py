@@ -20,10 +20,10 @@ from av.video.stream import VideoStream
 from flavr_runtime._destination import STDOUT, check_place
 from flavr_runtime._palette import to_palette
 from flavr_runtime._pictures import Pictures
+from flavr_runtime._pixel_formats import choose_pixel_format
 from flavr_runtime.colour import has_alpha
 from flavr_runtime.encoders import (
     EncodeOptions,
-    choose_pixel_format,
     container_for,
     encoder_for,
     encoder_options,
