@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from flavr_runtime._job import Job
+    from flavr_runtime.dry_run import Estimate
     from flavr_runtime.interpolator import Interpolator
     from flavr_runtime.pipeline import Progress
     from flavr_runtime.profile import Profile
@@ -43,6 +45,31 @@ def print_result(job: Job, result: Progress) -> None:
         f"in {result.seconds:.1f} s, {result.speed:.1f} frames/s",
         err=True,
     )
+
+
+def print_estimate(job: Job, estimate: Estimate) -> None:
+    """What --dry-run has found out, on standard output."""
+    frames = "frames as long as the input lasts"
+    if estimate.frames is not None:
+        frames = f"{estimate.frames} frames, {float(estimate.frames / job.timing.rate):.2f} s"
+    click.echo(f"would write {job.output}: {rate_text(job.timing.rate)} fps, {frames}")
+    if estimate.memory is not None:
+        click.echo(f"memory: about {estimate.memory / 2**20:.0f} MiB")
+    each = f"{estimate.window_seconds:.3g} s for a window of the network"
+    if estimate.seconds is None:
+        click.echo(f"time: {each}")
+    else:
+        click.echo(f"time: about {time_text(estimate.seconds)} ({estimate.windows} windows at most, {each})")
+
+
+def time_text(seconds: float) -> str:
+    """42 s, 3 min 20 s, 5 h 12 min."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def print_damage(job: Job) -> None:
@@ -96,15 +123,18 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]:.1f} frames/s"),
+        TextColumn("{task.fields[cuts]} cuts"),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("", total=None, speed=0.0)
+        task = bar.add_task("", total=None, speed=0.0, cuts=0)
 
         def update(progress: Progress) -> None:
             total = None if progress.total is None else max(progress.total, progress.written)
-            bar.update(task, completed=progress.written, total=total, speed=progress.speed)
+            bar.update(
+                task, completed=progress.written, total=total, speed=progress.speed, cuts=progress.cuts
+            )
 
         yield update
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator
 from pathlib import Path
 
 from flavr_runtime._option_groups import settings_of
@@ -12,7 +12,7 @@ from flavr_runtime._run_options import RunOptions
 from flavr_runtime._sequences import image_files, is_sequence
 from flavr_runtime.session import ModelInfo
 
-__all__ = ["file_hash", "run_identity"]
+__all__ = ["file_hash", "run_identity", "versions"]
 
 _SAMPLE = 1 << 20  # bytes, taken at the beginning, in the middle and at the end of an input
 # What decodes, finds cuts, computes and encodes: another version may do it a little differently.
@@ -28,7 +28,7 @@ def run_identity(input_path: Path, model: ModelInfo, options: RunOptions) -> dic
         "the model": file_hash(model.path),
         **({"the list of cuts": file_hash(cuts)} if listed else {}),
         **{name: str(value) for name, value in settings_of(options)},
-        **dict(_versions()),
+        **versions(),
     }
 
 
@@ -57,9 +57,10 @@ def _input_identity(path: Path) -> str:
     return f"{size} bytes of {changed / 1e9:.3f} ({digest.hexdigest()[:16]})"
 
 
-def _versions() -> Iterator[tuple[str, str]]:
+def versions() -> dict[str, str]:
+    """Of the packages that shape a result, those that are installed."""
+    found = {}
     for name in _PACKAGES:
-        try:
-            yield name, importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

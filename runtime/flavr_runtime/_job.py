@@ -10,6 +10,7 @@ from pathlib import Path
 from flavr_runtime._identity import run_identity
 from flavr_runtime._run_options import RunOptions
 from flavr_runtime._sequences import is_sequence
+from flavr_runtime.compare import ComparedSource, Comparison
 from flavr_runtime.encoders import CONTAINERS, EncodeOptions
 from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
@@ -89,9 +90,10 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     output = str(_default_output(input_path, options, timing)) if output is None else output
     work = _work_folder(input_path, output, model, options)
     silent = timing.stretch != 1 and timing_options.slowmo_audio == "drop" and bool(source.traits.audio)
+    compare = options.report.compare
     sink = open_sink(
         output,
-        source,
+        source if compare is None else ComparedSource(source, compare),
         timing.rate,
         EncodeOptions(
             codec=encoding.codec,
@@ -107,6 +109,8 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         stretch=timing.stretch,
         work=work,
     )
+    if compare is not None:
+        sink = Comparison(sink, compare)
     return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, silent, work, sink)
 
 

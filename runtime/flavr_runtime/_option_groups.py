@@ -51,11 +51,16 @@ def read_options(groups: type[_Group], values: Mapping[str, object]) -> _Group:
 
 def settings_of(groups: object) -> Iterator[tuple[str, object]]:
     """The long name and the value of every option that the result depends on."""
+    return all_settings(groups, only_shaping=True)
+
+
+def all_settings(groups: object, *, only_shaping: bool = False) -> Iterator[tuple[str, object]]:
+    """The long name and the value of every option."""
     for name in _groups(type(groups)):
         group = getattr(groups, name)
         for each in fields(group):
             declaration: _Declaration = each.metadata["option"]
-            if declaration.shapes_result:
+            if declaration.shapes_result or not only_shaping:
                 yield max(declaration.names, key=len).partition("/")[0], getattr(group, each.name)
 
 

@@ -232,6 +232,23 @@ class EncodingOptions:
 class ReportOptions:
     """What is told of the run."""
 
+    compare: Literal["side", "wipe"] | None = option(
+        "--compare",
+        type=click.Choice(["side", "wipe"]),
+        help="Write source and result in one picture instead: side by side, or as its left and right half.",
+    )
+    manifest: bool = option(
+        "--manifest",
+        is_flag=True,
+        shapes_result=False,
+        help="Also write OUTPUT.json: model, provider, versions, options, exact rates, counts, cuts, gaps.",
+    )
+    dry_run: bool = option(
+        "--dry-run",
+        is_flag=True,
+        shapes_result=False,
+        help="Say what would be made, with what memory and in what time, from two windows; write no result.",
+    )
     quiet: bool = option("-q", "--quiet", is_flag=True, shapes_result=False, help="Print errors only.")
     profile: bool = option(
         "--profile",

@@ -72,16 +72,20 @@ def _run(job: Job, options: RunOptions) -> None:
     from flavr_runtime._console import (
         kept_frames_stated,
         print_damage,
+        print_estimate,
         print_plan,
         print_profile,
         print_result,
         progress_bar,
     )
+    from flavr_runtime.dry_run import estimated
     from flavr_runtime.interpolator import Interpolator
+    from flavr_runtime.manifest import manifest_of, manifest_path, write_manifest
     from flavr_runtime.pipeline import interpolate
     from flavr_runtime.profile import profiled, spent
 
     engine, quiet = options.engine, options.report.quiet
+    manifest = manifest_path(job.output) if options.report.manifest else None
     info = job.source.info
     interpolator = Interpolator(
         job.model,
@@ -96,6 +100,9 @@ def _run(job: Job, options: RunOptions) -> None:
     if not quiet:
         print_plan(job, interpolator)
     interpolator.warm_up()
+    if options.report.dry_run:
+        print_estimate(job, estimated(job, interpolator))
+        return
     with (
         kept_frames_stated(job),
         profiled() as profile,
@@ -116,6 +123,8 @@ def _run(job: Job, options: RunOptions) -> None:
     if not quiet:
         print_result(job, result)
     print_damage(job)
+    if manifest is not None:
+        write_manifest(manifest, manifest_of(job, options, interpolator, result))
     if options.report.profile:
         print_profile(profile)
     if job.damage:

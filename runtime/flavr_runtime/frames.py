@@ -97,7 +97,7 @@ class Frame:
 
     def shown_at(self, time: Fraction, origin: Origin | None = None) -> Frame:
         """The same frame at another instant; its picture is still made at most once."""
-        return Frame(
+        shown = Frame(
             lambda: self.rgb,
             time,
             self.source,
@@ -106,6 +106,8 @@ class Frame:
             same_as=self,
             starts_scene=self.starts_scene,
         )
+        shown.cut = self.cut
+        return shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,11 @@ class Interpolator:
         )
 
     @property
+    def nodes(self) -> dict[str, int]:
+        """Execution provider -> nodes of the graph that it runs."""
+        return dict(self._session.placement)
+
+    @property
     def notices(self) -> list[str]:
         """What the user should know about how the model runs, one sentence each."""
         return list(self._session.notices)

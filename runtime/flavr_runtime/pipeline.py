@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Literal
 
@@ -35,10 +36,16 @@ class Progress:
     passed: int = 0  # ... the source's own
     synthesised: int = 0  # ... made by the network
     repeated: int = 0  # ... one of these shown once more, where nothing moves or a scene ends
-    cuts: int = 0  # found so far
+    read: int = 0  # frames of the source
+    cut_times: list[Fraction] = field(default_factory=list)  # found so far: where scenes begin
     held: int = 0  # repeats in the source in whose place the picture now moves
     kept: int = 0  # frames that an interrupted run had written already
     seconds: float = 0.0  # since the first frame was asked for
+
+    @property
+    def cuts(self) -> int:
+        """Found so far."""
+        return len(self.cut_times)
 
     @property
     def speed(self) -> float:
@@ -56,7 +63,13 @@ class Progress:
 
     def counting_cuts(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            self.cuts += frame.starts_scene
+            if frame.starts_scene:
+                self.cut_times.append(frame.time)
+            yield frame
+
+    def counting_source(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            self.read += 1
             yield frame
 
 
@@ -91,7 +104,7 @@ def interpolate(
     progress = Progress(total=timing.frame_count(source.info), kept=sink.kept)
     started = time.monotonic()
     with Stages(interpolator.cancel) as stages:
-        frames = spent_on_each(source.frames(), "decode")
+        frames = progress.counting_source(spent_on_each(source.frames(), "decode"))
         if mark_cuts is not None:
             frames = progress.counting_cuts(spent_on_each(mark_cuts(frames), "find cuts"))
         frames = stages.ahead(frames, "read", limit=ahead)
