@@ -76,7 +76,7 @@ class EngineOptions:
         shapes_result=False,
         type=click.IntRange(1, 256),
         metavar="N",
-        help="CPU threads for the network. [default: one per physical core]",
+        help="CPU threads for the network. [default: one per physical core that it may use]",
     )
     provider_options: Mapping[str, str] = option(
         "--provider-option",

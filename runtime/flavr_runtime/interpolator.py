@@ -47,7 +47,7 @@ class Interpolator:
             model: a file written by flavr-export; None takes the small 2x network that ships with flavr.
             provider: auto (the fastest that works here), cpu, cuda, rocm, ... as `flavr-providers` lists.
             provider_options: the provider's own, by ONNX Runtime's names: {"device_id": "1"}.
-            threads: CPU threads for one window; None leaves it to ONNX Runtime.
+            threads: CPU threads for one window; None takes one per physical core that this process may use.
             size: (height, width) of all pictures, where known: others are refused then, and providers that
                 work best on one size are told.
             cache: where providers keep what they compile; by default FLAVR_CACHE_DIR, or the platform's

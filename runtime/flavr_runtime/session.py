@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flavr_runtime._cores import allowed_threads
 from flavr_runtime._device import BoundMemory, HostMemory, Memory
 from flavr_runtime._io_kinds import IO_KINDS, IoKind, Tensor
 from flavr_runtime._ort_session import first_line, load, placed_nodes, tells_placement
@@ -81,7 +82,7 @@ class Session:
 
         Args:
             model: its path, or what `read_model_info` returned for it.
-            threads: CPU threads for one window; None leaves it to ONNX Runtime (one per physical core).
+            threads: CPU threads for one window; None takes one per physical core that this process may use.
             size: (height, width) of every picture that will come, where that is known. Others are refused
                 then, and providers that work best on one size are told.
             cache: a folder in which providers that compile may keep the result for the next time.
@@ -100,6 +101,7 @@ class Session:
         self._size = self.info.size or size
         if size is not None:
             check_size(self.info, size[1], size[0])
+        threads = allowed_threads() if threads is None else threads
         strict = strict and selected.execution_provider != _CPU
         self._session = load(
             self.info.path,

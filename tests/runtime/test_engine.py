@@ -239,6 +239,7 @@ def test_threads_reach_a_provider_that_has_its_own(tmp_path: Path, monkeypatch: 
         return [(CPU, {})]
 
     monkeypatch.setattr(session_module, "session_providers", providers)
+    monkeypatch.setattr(session_module, "allowed_threads", lambda: None)
     own = Selected("cpu", CPU, engine=Engine(CPU, threads_option="num_of_threads"))
     Session(info, own, threads=3)
     Session(info, replace(own, options={"num_of_threads": "1"}), threads=3)
