@@ -85,7 +85,9 @@ def _run(job: Job, options: RunOptions) -> None:
     from flavr_runtime.profile import profiled, spent
 
     engine, quiet = options.engine, options.report.quiet
-    manifest = manifest_path(job.output) if options.report.manifest else None
+    manifest = (
+        manifest_path(job.output, overwrite=options.encoding.overwrite) if options.report.manifest else None
+    )
     info = job.source.info
     interpolator = Interpolator(
         job.model,

@@ -26,12 +26,15 @@ __all__ = ["manifest_of", "manifest_path", "write_manifest"]
 FORMAT = 1
 
 
-def manifest_path(output: str) -> Path:
-    """`out.mp4.json` for out.mp4, `frames.json` for a folder. Raises OutputError for what has no place."""
+def manifest_path(output: str, *, overwrite: bool) -> Path:
+    """`out.mp4.json` for out.mp4, `frames.json` for a folder. Raises OutputError where none may be."""
     path = Path(output)
     if output == "-":
         raise OutputError("--manifest: standard output has no place for a file beside it; name one with -o")
-    return Path(f"{path.resolve() if path.is_dir() else path}.json")
+    place = Path(f"{path.resolve() if path.is_dir() else path}.json")
+    if place.exists() and not overwrite:
+        raise OutputError(f"{place}: the file exists; use --overwrite, or leave --manifest out")
+    return place
 
 
 def manifest_of(

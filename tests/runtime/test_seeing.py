@@ -109,6 +109,30 @@ def test_the_manifest_says_what_was_made_of_what(average: Path, tmp_path: Path) 
     assert found["seconds"] > 0
 
 
+def test_a_file_that_is_in_the_place_of_the_manifest_is_kept(
+    average: Path, clip_plain: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "out.mp4.json"
+    precious.write_text("precious")
+    arguments = [
+        clip_plain,
+        "-o",
+        tmp_path / "out.mp4",
+        "--model",
+        average,
+        "--manifest",
+        "--provider",
+        "cpu",
+    ]
+    result = CliRunner().invoke(command, [str(each) for each in arguments])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {precious}: the file exists; use --overwrite, or leave --manifest out\n"
+    )
+    assert precious.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [precious]
+
+
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(
     average: Path, clip_plain: Path, tmp_path: Path
 ) -> None:
