@@ -50,9 +50,9 @@ class Cell:
         self._next = 0
         self._one()
         first = time.perf_counter()
+        self._typical = first - loaded
         for _ in range(content["warm_up"]):
-            self._one()
-        self._typical = 0.0
+            self._typical = self._one().total
         self.loaded: Answer = {
             "import_seconds": imported - _STARTED,
             "load_seconds": loaded - imported,
