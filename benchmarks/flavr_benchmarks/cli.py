@@ -389,12 +389,13 @@ def table(reports: tuple[Path, ...], into: Path | None, check: bool) -> None:
 @click.option(
     "-o", "--output", type=_FILE, required=True, metavar="FILE.svg", help="The picture, on a white ground."
 )
-def plot(report: Path, output: Path) -> None:
+@click.option("--cpu-time", is_flag=True, help="CPU time of a window instead of the time it takes.")
+def plot(report: Path, output: Path, cpu_time: bool) -> None:
     """The plot of speed and quality as a picture of its own, for a README."""
     from flavr_benchmarks.plots import speed_quality_svg
     from flavr_benchmarks.schema import read_report, write_text
 
-    write_text(output, speed_quality_svg(read_report(report)))
+    write_text(output, speed_quality_svg(read_report(report), cpu_time=cpu_time))
 
 
 def main() -> None:
