@@ -1,7 +1,7 @@
 """How fast the exported graph forms run on ONNX Runtime's CPU provider, side by side in one process.
 
-Three files of one network with random weights: what `torch.onnx.export` writes of the published network
-unchanged (the plain export), flavr-export's --graph conv3d and its --graph conv2d. Runs are interleaved, so
+Four files of one network with random weights: what `torch.onnx.export` writes of the published network
+unchanged (the plain export), and flavr-export's --graph conv3d, conv2d and winograd. Runs are interleaved, so
 that a noisy machine slows all of them, and ratios are taken within each round.
 
     python benchmarks/graph_forms.py                        # unet_18 2x, 256x256
@@ -11,7 +11,6 @@ that a noisy machine slows all of them, and ratios are taken within each round.
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -25,8 +24,9 @@ from numpy.typing import NDArray
 
 from flavr import Flavr, FlavrConfig, save_checkpoint
 from flavr_export import ExportSpec, export
+from machine import cpu_name
 
-FORMS = ("plain", "conv3d", "conv2d")
+FORMS = ("plain", "conv3d", "conv2d", "winograd")
 
 
 class _FourInputs(torch.nn.Module):
@@ -46,9 +46,19 @@ class _FourInputs(torch.nn.Module):
 @click.option("--size", default="256x256", show_default=True, metavar="HxW")
 @click.option("--rounds", default=10, show_default=True)
 @click.option("--threads", default=0, show_default=True, help="0: one per physical core.")
+@click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="cpu: processor time, for one thread on a machine that others use too.",
+)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Also write the figures here.")
-def main(width: int, size: str, rounds: int, threads: int, output: Path | None) -> None:
+def main(width: int, size: str, rounds: int, threads: int, clock: str, output: Path | None) -> None:
     """Measure the graph forms against each other."""
+    if clock == "cpu" and threads != 1:
+        raise click.UsageError("--clock cpu counts waiting threads as work; add --threads 1")
+    now = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
     height, _, columns = size.partition("x")
     shape = (1, 3, int(height), int(columns))
     with tempfile.TemporaryDirectory() as folder:
@@ -59,9 +69,9 @@ def main(width: int, size: str, rounds: int, threads: int, output: Path | None) 
     seconds: dict[str, list[float]] = {form: [] for form in FORMS}
     for round_number in range(rounds):
         for form in FORMS if round_number % 2 == 0 else reversed(FORMS):
-            started = time.perf_counter()
+            started = now()
             _run(sessions[form], frames)
-            seconds[form].append(time.perf_counter() - started)
+            seconds[form].append(now() - started)
     report = {
         "benchmark": "graph_forms",
         "network": f"unet_18 2x width {width}",
@@ -69,7 +79,8 @@ def main(width: int, size: str, rounds: int, threads: int, output: Path | None) 
         "rounds": rounds,
         "onnxruntime": ort.__version__,
         "torch": torch.__version__,
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
+        "clock": clock,
         "threads": threads or "one per physical core",
         "seconds": seconds,
         "speedup_over_plain": {form: _ratios(seconds["plain"], seconds[form]) for form in FORMS},
@@ -79,7 +90,7 @@ def main(width: int, size: str, rounds: int, threads: int, output: Path | None) 
     }
     for form in FORMS:
         median, (low, middle, high) = statistics.median(seconds[form]), report["speedup_over_plain"][form]
-        print(f"{form:7} {median:6.3f} s  {middle:.2f}x the plain export (quartiles {low:.2f} to {high:.2f})")
+        print(f"{form:8} {median:6.3f} s  {middle:.2f}x the plain export (quartiles {low:.2f} to {high:.2f})")
     if output is not None:
         output.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -89,7 +100,7 @@ def _write_files(folder: Path, width: int, shape: tuple[int, int, int, int]) -> 
     network = Flavr(FlavrConfig(width=width)).eval()
     files = {form: folder / f"{form}.onnx" for form in FORMS}
     save_checkpoint(folder / "random.pth", network)
-    for form in ("conv3d", "conv2d"):
+    for form in ("conv3d", "conv2d", "winograd"):
         export(folder / "random.pth", files[form], ExportSpec(graph=form, io="float", size=shape[2:]))
     example = tuple(torch.rand(shape) for _ in range(4))
     names = [f"frame{i}" for i in range(4)]
@@ -126,19 +137,6 @@ def _ratios(base: list[float], other: list[float]) -> tuple[float, float, float]
     """Quartiles of the ratios within each round."""
     low, middle, high = statistics.quantiles([b / o for b, o in zip(base, other, strict=True)], n=4)
     return low, middle, high
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    stripped = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = [
-        flag
-        for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16")
-        if flag in stripped.get("flags", "")
-    ]
-    return f"{stripped.get('model name', platform.processor())} ({' '.join(flags)})"
 
 
 if __name__ == "__main__":

@@ -77,15 +77,16 @@ class GraphBuilder:
         """
         last, *others = range(rank - 1, 1, -1)
         if len(parts) == 1:
-            x = self._mean_over(parts[0], last, f"{name}/axis{last}")
+            x = self.mean_over(parts[0], last, f"{name}/axis{last}")
         else:
-            means = [self._mean_over(part, last, f"{name}/t{t}") for t, part in enumerate(parts)]
-            x = self._mean_over(self.op("Concat", means, name, axis=last), last, f"{name}/axis{last}")
+            means = [self.mean_over(part, last, f"{name}/t{t}") for t, part in enumerate(parts)]
+            x = self.mean_over(self.op("Concat", means, name, axis=last), last, f"{name}/axis{last}")
         for axis in others:
-            x = self._mean_over(x, axis, f"{name}/axis{axis}")
+            x = self.mean_over(x, axis, f"{name}/axis{axis}")
         return x
 
-    def _mean_over(self, x: str, axis: int, name: str) -> str:
+    def mean_over(self, x: str, axis: int, name: str) -> str:
+        """Mean over one axis, which stays with a length of 1."""
         if self.opset < 18:  # axes became an input
             return self.op("ReduceMean", [x], name, axes=[axis], keepdims=1)
         return self.op("ReduceMean", [x, self.integers(axis)], name, keepdims=1)

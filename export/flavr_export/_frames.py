@@ -36,3 +36,16 @@ def structured_frames(height: int, width: int, seed: int = 0) -> list[NDArray[np
         picture += rng.normal(0, 0.02, picture.shape)
         frames.append((picture.clip(0, 1) * 255).round().astype(np.uint8)[None])
     return frames
+
+
+def extreme_frames(height: int, width: int) -> dict[str, list[NDArray[np.uint8]]]:
+    """By name, four pictures uint8 [1, H, W, 3] each that ordinary video hardly has."""
+    shape = (1, height, width, 3)
+    black, white = np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)
+    rng = np.random.default_rng(0)
+    return {
+        "black frames": [black] * WINDOW,
+        "white frames": [white] * WINDOW,
+        "flicker between black and white": [black, white] * (WINDOW // 2),
+        "noise of 0 and 255": [rng.choice(np.array([0, 255], np.uint8), shape) for _ in range(WINDOW)],
+    }

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from flavr.config import MULTIPLE, WINDOW
 from flavr_export._builder import FLOAT, UINT8, GraphBuilder
-from flavr_export._forms import Feature
+from flavr_export._form import Feature
 from flavr_export.spec import ExportSpec
 
 HEIGHT, WIDTH = 2, 3  # axes of a [B, C, H, W] tensor

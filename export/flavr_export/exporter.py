@@ -11,13 +11,14 @@ from pathlib import Path
 import onnx
 
 from flavr.checkpoints import Checkpoint, load_checkpoint
+from flavr_export._half import halved, rounding_twin
 from flavr_export.compatibility import Blocker, blockers
 from flavr_export.errors import ExportError, UnsupportedError
 from flavr_export.graph import build_graph
 from flavr_export.opsets import check_opset
-from flavr_export.spec import FORMAT_VERSION, TOLERANCE, ExportSpec
+from flavr_export.spec import ALLOWED, FORMAT_VERSION, ExportSpec, Precision
 from flavr_export.targets import TARGETS
-from flavr_export.verify import LARGEST_VERIFIED, Parity, verify
+from flavr_export.verify import LARGEST_VERIFIED, Parity, verify, verify_extremes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Exported:
     path: Path
     checkpoint: Checkpoint
     spec: ExportSpec
-    precision: str
+    precision: Precision
     parity: Parity
     nodes: int
     size_bytes: int
@@ -39,7 +40,7 @@ def export(
     output: Path | str,
     spec: ExportSpec | None = None,
     *,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     targets: Sequence[str] = (),
     overwrite: bool = True,
 ) -> Exported:
@@ -60,13 +61,14 @@ def export(
     spec, output = spec or ExportSpec(), Path(output)
     check_opset(spec.opset)
     _check_names(precision, targets)
+    _check_precision(precision, spec)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)
     _check_output(output, overwrite)
-    model = build_graph(checkpoint.config, checkpoint.state_dict, spec)
+    model = _build(checkpoint, spec, precision)
     _assert_form(model, spec)
     _refuse_blockers({TARGETS[target].title: blockers(model, TARGETS[target]) for target in targets})
-    parity = _verified(model, checkpoint, spec, TOLERANCE[precision])
+    parity = _verified(model, checkpoint, spec, precision)
     onnx.helper.set_model_props(model, _metadata(model, checkpoint, spec, precision, parity))
     _write(model, output)
     return Exported(
@@ -81,19 +83,29 @@ def export(
     )
 
 
-def _verified(model: onnx.ModelProto, checkpoint: Checkpoint, spec: ExportSpec, tolerance: float) -> Parity:
+def _build(checkpoint: Checkpoint, spec: ExportSpec, precision: Precision) -> onnx.ModelProto:
+    model = build_graph(checkpoint.config, checkpoint.state_dict, spec)
+    return halved(model) if precision == "fp16" else model
+
+
+def _verified(
+    model: onnx.ModelProto, checkpoint: Checkpoint, spec: ExportSpec, precision: Precision
+) -> Parity:
     """Compare with PyTorch: at two sizes, and at a fixed one as far as it can be run in reasonable time.
 
     A graph of fixed shape is stood in for by its twin of dynamic shape, which has the same layers.
     """
-    network = checkpoint.network()
-    if spec.size is None:
-        return verify(model.SerializeToString(), network, spec, tolerance)
+    network, allowed = checkpoint.network(), ALLOWED[precision]
     dynamic = replace(spec, size=None)
-    twin = build_graph(checkpoint.config, checkpoint.state_dict, dynamic)
-    parity = verify(twin.SerializeToString(), network, dynamic, tolerance)
+    twin = model if spec.size is None else _build(checkpoint, dynamic, precision)
+    parity = verify(twin.SerializeToString(), network, dynamic, allowed)
+    if precision == "fp16":
+        # ONNX Runtime's CPU provider computes half precision in float32, where nothing overflows.
+        verify_extremes(rounding_twin(twin).SerializeToString(), network, dynamic)
+    if spec.size is None:
+        return parity
     small = spec.size[0] * spec.size[1] <= LARGEST_VERIFIED
-    fixed = verify(model.SerializeToString(), network, spec, tolerance, (spec.size,) if small else ())
+    fixed = verify(model.SerializeToString(), network, spec, allowed, (spec.size,) if small else ())
     return Parity(
         max(parity.max_abs, fixed.max_abs), min(parity.psnr, fixed.psnr), parity.sizes + fixed.sizes
     )
@@ -112,12 +124,20 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise ExportError(f"{output} exists already; choose another name with -o")
 
 
-def _check_names(precision: str, targets: Sequence[str]) -> None:
-    if precision not in TOLERANCE:
-        raise UnsupportedError(f"precision {precision} is not known; known: {', '.join(TOLERANCE)}")
+def _check_names(precision: Precision, targets: Sequence[str]) -> None:
+    if precision not in ALLOWED:
+        raise UnsupportedError(f"precision {precision} is not known; known: {', '.join(ALLOWED)}")
     for target in targets:
         if target not in TARGETS:
             raise UnsupportedError(f"provider {target} is not known; known: {', '.join(TARGETS)}")
+
+
+def _check_precision(precision: Precision, spec: ExportSpec) -> None:
+    if precision != "fp32" and spec.graph == "winograd":
+        raise UnsupportedError(
+            f"the winograd graph cannot be written in {precision}: its sums and differences need float32's "
+            "digits; use --graph conv2d"
+        )
 
 
 def _assert_form(model: onnx.ModelProto, spec: ExportSpec) -> None:
@@ -127,13 +147,13 @@ def _assert_form(model: onnx.ModelProto, spec: ExportSpec) -> None:
         raise ExportError(f"the graph came out with opsets {domains} instead of {spec.opset}; please report")
     if model.functions or any(node.domain for node in model.graph.node):
         raise ExportError("the graph came out with custom operators or local functions; please report")
-    if spec.graph == "conv2d":
+    if spec.graph != "conv3d":
         typed = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in typed.value_info}
         ranks |= {tensor.name: len(tensor.dims) for tensor in typed.initializer}
         deep = [name for name, rank in ranks.items() if rank > 4]
         if deep:
-            raise ExportError(f"the conv2d graph came out with 5-D tensors ({deep[0]}); please report")
+            raise ExportError(f"the {spec.graph} graph came out with 5-D tensors ({deep[0]}); please report")
 
 
 def _refuse_blockers(found: Mapping[str, Sequence[Blocker]]) -> None:
@@ -158,7 +178,7 @@ def _more(nodes: Sequence[str]) -> str:
 
 
 def _metadata(
-    model: onnx.ModelProto, checkpoint: Checkpoint, spec: ExportSpec, precision: str, parity: Parity
+    model: onnx.ModelProto, checkpoint: Checkpoint, spec: ExportSpec, precision: Precision, parity: Parity
 ) -> dict[str, str]:
     config = checkpoint.config
     facts = {

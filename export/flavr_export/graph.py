@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from flavr.config import BLOCKS, STRIDES, FlavrConfig
+from flavr.config import BLOCKS, LEAK, STRIDES, FlavrConfig
 from flavr_export._builder import GraphBuilder
-from flavr_export._forms import FORMS, Feature, Form
+from flavr_export._form import Feature, Form
+from flavr_export._forms import FORMS
 from flavr_export._io import read_inputs, reflect_border, write_outputs
 from flavr_export.spec import ExportSpec
 
@@ -27,7 +28,7 @@ def build_graph(config: FlavrConfig, state_dict: StateDict, spec: ExportSpec) ->
     """
     weights = {key: tensor.detach().cpu().numpy() for key, tensor in state_dict.items()}
     g = GraphBuilder(spec.opset)
-    form = FORMS[spec.graph](g, weights)
+    form = FORMS[spec.graph](g, weights, spec)
     frames, mean, size = read_inputs(g, spec)
     folded = _decode(form, config, _encode(form, config, form.enter(frames)))
     mids = _output_convolution(form, config, spec, folded)
@@ -99,7 +100,6 @@ def _output_convolution(form: Form, config: FlavrConfig, spec: ExportSpec, folde
         "feature_fuse",
         kernel_shape=[1, 1],
     )
-    (fused,) = form.leaky_relu((fused,), "feature_fuse/lrelu")
+    fused = g.op("LeakyRelu", [fused], "feature_fuse/lrelu", alpha=LEAK)
     bordered = reflect_border(g, spec, fused, border=3)
-    stored = form.stored("outconv.1", form.weights["outconv.1.weight"], form.weights["outconv.1.bias"])
-    return g.op("Conv", [bordered, *stored], "outconv", kernel_shape=[7, 7])
+    return form.last_conv(bordered, "outconv.1")

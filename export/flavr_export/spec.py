@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from flavr.config import WINDOW
 from flavr_export.errors import UnsupportedError
 
-GraphForm = Literal["conv2d", "conv3d"]
+GraphForm = Literal["conv2d", "conv3d", "winograd"]
 Io = Literal["uint8", "float", "packed"]
 Padding = Literal["pad", "slices"]
 
@@ -19,8 +21,23 @@ dropped Pad-19 and Conv-22 to the CPU in silence. 18 is the newest that all of t
 OLDEST_OPSET = 13
 """Up to 12, Unsqueeze takes its axes as an attribute and Slice, Pad and Clip have narrower types."""
 
-TOLERANCE = {"fp32": 1e-3}
-"""Precision -> largest difference to PyTorch, in [0, 1], that an export may show."""
+Precision = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """How far an export's frames may be from PyTorch's."""
+
+    max_abs: float  # of [0, 1]
+    psnr: float  # dB of the difference, at the least
+
+
+ALLOWED: Mapping[Precision, Allowed] = MappingProxyType(
+    {"fp32": Allowed(max_abs=1e-3, psnr=80), "fp16": Allowed(max_abs=2e-2, psnr=60)}
+)
+
+ALLOWED_ON_EXTREMES = Allowed(max_abs=0.1, psnr=40)
+"""The same on pictures that drive a network to its limits, where an overflow would show."""
 
 LARGEST_SIDE = 16384
 """Pixels; beyond 16K video there are only typing errors."""
@@ -33,7 +50,7 @@ FORMAT_VERSION = "1"
 class ExportSpec:
     """The form of one exported file. The defaults are what flavr-export writes without options."""
 
-    graph: GraphForm = "conv2d"  # conv2d: no tensor of rank 5; conv3d: the network as published
+    graph: GraphForm = "conv2d"  # conv2d: no tensor of rank 5; conv3d: as published; winograd: for CPUs
     io: Io = "uint8"
     size: tuple[int, int] | None = None  # (height, width), batch 1; None leaves all three dynamic
     opset: int = DEFAULT_OPSET

@@ -7,18 +7,20 @@ to the CPU in silence: `newest_version` is the newest version of an operator wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from flavr_export.spec import GraphForm, Precision
 
 _FLOATS = frozenset({"float", "float16"})  # names of onnx.TensorProto.DataType, in lower case
 _BYTES = frozenset({"uint8"})
 _INDICES = frozenset({"int64"})  # shapes, starts, ends: host-side arithmetic everywhere
 
 _ELEMENTWISE = ("Add", "Mul", "Sub", "Relu", "LeakyRelu", "Sigmoid", "Clip", "Round")
-_MOVEMENT = ("Cast", "Concat", "Gather", "Slice", "Transpose", "Unsqueeze")
-_NETWORK = ("Conv", "ConvTranspose", "Pad", "ReduceMean", "Resize")
-_SHAPES = ("Mod", "Neg", "Shape")
+_MOVEMENT = ("Cast", "Concat", "Gather", "Reshape", "Slice", "Transpose", "Unsqueeze")
+_NETWORK = ("Conv", "ConvTranspose", "MatMul", "Pad", "ReduceMean", "Resize")
+_SHAPES = ("Div", "Mod", "Neg", "Shape")
 _ALL = frozenset(_ELEMENTWISE + _MOVEMENT + _NETWORK + _SHAPES)
 
 LOWER_OPSET = "use --opset 18"
@@ -26,6 +28,9 @@ FLAT_GRAPH = "use --graph conv2d"
 FIXED_SIZE = "fix the shape with --size HxW"
 NO_PAD = "use --padding slices"
 FLOAT_IO = "use --io float"
+
+DEFAULT_GRAPH: GraphForm = "conv2d"
+"""For files that must run anywhere, and where nothing else was measured to be faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Target:
     operators: frozenset[str] = _ALL
     dtypes: frozenset[str] = _FLOATS | _BYTES | _INDICES
     dtype_cure: str = FLOAT_IO
+    graph: GraphForm = DEFAULT_GRAPH  # the fastest where it was measured: benchmarks/results
 
 
 def _no_newer(operator: str, version: int) -> Limit:
@@ -67,7 +73,7 @@ _NO_RUN_TIME_SIZES = Limit("Shape", "sizes must be known when the model is loade
 _MIGRAPHX = Target("migraphx", "MIGraphX", range(13, 24), limits=_NO_DYNAMIC_PAD)
 
 _TABLE = (
-    Target("cpu", "ONNX Runtime CPU", range(10, 29)),
+    Target("cpu", "ONNX Runtime CPU", range(10, 29), graph="winograd"),
     Target(
         "cuda",
         "CUDA",
@@ -122,3 +128,9 @@ _TABLE = (
 )
 
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _TABLE})
+
+
+def best_graph(targets: Sequence[str], precision: Precision) -> GraphForm:
+    """What `--graph auto` means: the fastest form for all `targets`, or the default one where they differ."""
+    forms = {TARGETS[target].graph for target in targets if precision == "fp32"}
+    return forms.pop() if len(forms) == 1 else DEFAULT_GRAPH

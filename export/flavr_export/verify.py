@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from flavr.config import MULTIPLE
 from flavr.network import Flavr
-from flavr_export._frames import structured_frames
+from flavr_export._frames import extreme_frames, structured_frames
 from flavr_export.errors import ExportError, MismatchError, MissingPackageError
-from flavr_export.spec import ExportSpec
+from flavr_export.spec import ALLOWED_ON_EXTREMES, Allowed, ExportSpec
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -42,7 +42,7 @@ def verify(
     model: bytes,
     network: Flavr,
     spec: ExportSpec,
-    tolerance: float,
+    allowed: Allowed,
     sizes: Sequence[tuple[int, int]] = VERIFIED_SIZES,
 ) -> Parity:
     """Run the exported graph and PyTorch on the same structured frames.
@@ -51,34 +51,77 @@ def verify(
         sizes: (height, width) of these frames; without any, the graph is only loaded.
 
     Raises:
-        MismatchError: the largest difference exceeds `tolerance`, or a shape or number is wrong.
+        MismatchError: the difference exceeds what is `allowed`, or a shape or number is wrong.
         ExportError: ONNX Runtime does not load or run the graph.
     """
     session = _session(model)
     worst, squared, count = 0.0, 0.0, 0
     for seed, (height, width) in enumerate(sizes):
         frames = structured_frames(height, width, seed)
-        expected = pytorch_frames(network, frames)
-        if not np.isfinite(expected).all():
-            raise MismatchError(
-                "the network makes NaN or infinite values out of ordinary frames; no file was written"
-            )
-        actual = _run(session, spec, frames, network.config.n_outputs)
-        if actual.shape != expected.shape:
-            raise MismatchError(
-                f"the exported graph returns {list(actual.shape)} at {height}x{width}, "
-                f"PyTorch {list(expected.shape)}"
-            )
-        largest, difference = _difference(actual, expected, quantised=spec.io == "uint8")
-        if not largest <= tolerance:  # written so that NaN fails too
-            raise MismatchError(
-                f"the exported graph differs from PyTorch by {largest:.2e} at {height}x{width} "
-                f"(allowed: {tolerance:.0e}); no file was written"
-            )
-        worst = max(worst, largest)
-        squared, count = squared + float((difference**2).sum()), count + expected.size
-    psnr = math.inf if squared == 0 else -10 * math.log10(squared / count)
-    return Parity(worst, psnr, tuple(sizes))
+        difference = _compared(session, network, spec, allowed, frames, f"at {height}x{width}")
+        worst = max(worst, difference.largest)
+        squared, count = squared + float((difference.values**2).sum()), count + difference.values.size
+    return Parity(worst, _decibels(squared, count), tuple(sizes))
+
+
+def verify_extremes(model: bytes, network: Flavr, spec: ExportSpec) -> None:
+    """Compare on pictures that drive a network to its limits: black, white, flicker, noise of 0 and 255.
+
+    Raises:
+        MismatchError: as `verify` does; infinite numbers are what half precision would show here.
+    """
+    session = _session(model, optimise=False)
+    for name, frames in extreme_frames(*VERIFIED_SIZES[0]).items():
+        _compared(session, network, spec, ALLOWED_ON_EXTREMES, frames, f"on {name}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    largest: float  # in [0, 1]; for uint8 files, beyond the rounding to code values
+    values: NDArray[np.float32]
+
+
+def _compared(
+    session: onnxruntime.InferenceSession,
+    network: Flavr,
+    spec: ExportSpec,
+    allowed: Allowed,
+    frames: Sequence[NDArray[np.uint8]],
+    where: str,
+) -> _Difference:
+    """The difference between both on these frames, refused where it is more than is allowed."""
+    expected = pytorch_frames(network, frames)
+    if not np.isfinite(expected).all():
+        raise MismatchError(
+            "the network makes NaN or infinite values out of ordinary frames; no file was written"
+        )
+    actual = _run(session, spec, frames, network.config.n_outputs)
+    if actual.shape != expected.shape:
+        raise MismatchError(
+            f"the exported graph returns {list(actual.shape)} {where}, PyTorch {list(expected.shape)}"
+        )
+    difference, values = actual - expected, actual - expected
+    if spec.io == "uint8":
+        codes = expected.clip(0, 1) * 255
+        difference = np.maximum(np.abs(actual - codes) - 0.5, 0) / 255
+        values = (actual - codes.round()) / 255
+    largest = float(np.abs(difference).max())
+    if not largest <= allowed.max_abs:  # written so that NaN fails too
+        raise MismatchError(
+            f"the exported graph differs from PyTorch by {largest:.2e} {where} "
+            f"(allowed: {allowed.max_abs:.0e}); no file was written"
+        )
+    psnr = _decibels(float((difference**2).sum()), difference.size)
+    if psnr < allowed.psnr:
+        raise MismatchError(
+            f"the exported graph is {psnr:.1f} dB from PyTorch {where} "
+            f"(at least {allowed.psnr:g} dB are asked); no file was written"
+        )
+    return _Difference(largest, values)
+
+
+def _decibels(squared: float, count: int) -> float:
+    return math.inf if squared == 0 else -10 * math.log10(squared / count)
 
 
 def pytorch_frames(network: Flavr, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -97,18 +140,6 @@ def pytorch_frames(network: Flavr, frames: Sequence[NDArray[np.uint8]]) -> NDArr
     with torch.inference_mode():
         mids = network.eval().synthesise(padded, mean)[..., :height, :width]
     return np.asarray(mids.transpose(0, 1).numpy())
-
-
-def _difference(
-    actual: NDArray[np.float32], expected: NDArray[np.float32], *, quantised: bool
-) -> tuple[float, NDArray[np.float32]]:
-    """Largest deviation and all differences, in [0, 1]."""
-    if not quantised:
-        difference = actual - expected
-        return float(np.abs(difference).max()), difference
-    codes = expected.clip(0, 1) * 255
-    beyond_rounding = np.maximum(np.abs(actual - codes) - 0.5, 0) / 255
-    return float(beyond_rounding.max()), (actual - codes.round()) / 255
 
 
 def _run(
@@ -138,9 +169,11 @@ def _run(
     return stacked.transpose(0, 1, 4, 2, 3).astype(np.float32) if spec.io == "uint8" else stacked
 
 
-def _session(model: bytes) -> onnxruntime.InferenceSession:
+def _session(model: bytes, *, optimise: bool = True) -> onnxruntime.InferenceSession:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

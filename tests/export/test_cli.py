@@ -104,6 +104,25 @@ def test_every_option_reaches_the_file_and_the_summary(folder: Path, run: Run) -
     assert "checked for ONNX Runtime CPU, MIGraphX" in out
 
 
+@pytest.mark.parametrize(
+    ("options", "graph"),
+    [
+        (["--for", "cpu"], "winograd"),
+        (["--for", "cpu", "--for", "cuda"], "conv2d"),
+        (["--for", "cpu", "--graph", "conv2d"], "conv2d"),
+        (["--graph", "winograd"], "winograd"),
+    ],
+)
+def test_the_fastest_graph_for_the_providers_named_is_written(
+    options: list[str], graph: str, folder: Path, run: Run
+) -> None:
+    ended = run("--ckpt", "model.pth", *options)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"graph {graph}, fp32" in " ".join(ended.out.split())
+    metadata = {entry.key: entry.value for entry in onnx.load(folder / "model.onnx").metadata_props}
+    assert metadata["flavr.graph"] == graph
+
+
 @pytest.mark.parametrize("variant", ["18_8x_bias_bn", "34_4x_add_upsample_bn"], indirect=True)
 def test_the_variant_is_told(
     variant: FlavrConfig, tiny_checkpoint: MakeCheckpoint, tmp_path: Path, run: Run
@@ -183,7 +202,7 @@ def test_help_and_version_succeed(option: str, run: Run) -> None:
     ("arguments", "message"),
     [
         ([], "Missing option '--ckpt'"),
-        (["--ckpt", "model.pth", "--graph", "conv4d"], "'conv4d' is not one of 'conv2d', 'conv3d'"),
+        (["--ckpt", "model.pth", "--graph", "conv4d"], "'conv4d' is not one of 'auto', 'conv2d', 'conv3d'"),
         (["--ckpt", "model.pth", "--io", "yuv"], "'yuv' is not one of 'uint8', 'float', 'packed'"),
         (["--ckpt", "model.pth", "--precision", "int4"], "Invalid value for '--precision': 'int4'"),
         (["--ckpt", "model.pth", "--for", "cdua"], "'cdua' is not one of 'cpu', 'cuda'"),

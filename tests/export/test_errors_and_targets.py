@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -33,6 +33,7 @@ from flavr_export._builder import GraphBuilder
 from flavr_export.cli import flavr_export as command
 from flavr_export.graph import build_graph
 from flavr_export.opsets import newest_opset
+from flavr_export.spec import GraphForm
 
 MakeCheckpoint = Callable[[FlavrConfig], Path]
 PLAIN = FlavrConfig(width=4)
@@ -97,7 +98,7 @@ def test_an_opset_that_onnx_runtime_does_not_load_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "precision int4 is not known; known: fp32"),
+        ({"precision": "int4"}, "precision int4 is not known; known: fp32, fp16"),
         ({"targets": ["cpu", "cdua"]}, f"provider cdua is not known; known: {', '.join(TARGETS)}"),
     ],
 )
@@ -112,7 +113,7 @@ def test_a_mistyped_name_is_answered_with_the_known_ones(
     [
         ({"size": (0, 8)}, "size 0x8: height and width must be at least 1"),
         ({"size": (8, -1)}, "size 8x-1: height and width must be at least 1"),
-        ({"graph": "conv4d"}, "graph conv4d is not known; known: conv2d, conv3d"),
+        ({"graph": "conv4d"}, "graph conv4d is not known; known: conv2d, conv3d, winograd"),
         ({"io": "uint9"}, "io uint9 is not known; known: uint8, float, packed"),
         ({"padding": "mirror"}, "padding mirror is not known; known: pad, slices"),
     ],
@@ -430,7 +431,7 @@ CURES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("opset", [18, newest_opset()])
 @pytest.mark.parametrize("io", ["uint8", "packed"])
-@pytest.mark.parametrize("graph", ["conv2d", "conv3d"])
+@pytest.mark.parametrize("graph", ["conv2d", "conv3d", "winograd"])
 def test_following_the_suggestions_leads_to_a_file_for_every_provider(
     graph: Any, io: Any, opset: int
 ) -> None:
@@ -462,7 +463,7 @@ def test_every_suggested_option_is_one_that_the_command_has() -> None:
 @pytest.mark.parametrize("variant", ["18_2x", "34_4x_add_upsample_bn"], indirect=True)
 def test_every_operator_that_is_written_is_in_the_tables(variant: FlavrConfig) -> None:
     """A new operator in the graph must be looked up for every provider."""
-    for graph in ("conv2d", "conv3d"):
+    for graph in get_args(GraphForm):
         for spec in (ExportSpec(graph=graph), ExportSpec(graph=graph, padding="slices")):
             model = build_graph(variant, Flavr(variant).state_dict(), spec)
             assert {node.op_type for node in model.graph.node} <= TARGETS["cpu"].operators
