@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from flavr_benchmarks.gpus import find_gpus
+from flavr_benchmarks.machine import Machine
 from flavr_benchmarks.schema import Environment
 from flavr_runtime.providers import installed_wheels
 
@@ -30,7 +31,6 @@ def examine() -> Environment:
     """Look at the machine as it is now."""
     cpuinfo = dict(_cpuinfo())
     memory = psutil.virtual_memory()
-    frequency = psutil.cpu_freq()
     flags = cpuinfo.get("flags", cpuinfo.get("Features", "")).split()
     return Environment(
         cpu=cpuinfo.get("model name") or platform.processor() or platform.machine(),
@@ -38,7 +38,7 @@ def examine() -> Environment:
         physical_cores=psutil.cpu_count(logical=False),
         logical_cores=psutil.cpu_count() or 1,
         usable_cores=usable_cores(),
-        cpu_mhz=float(frequency.current) if frequency is not None and frequency.current else None,
+        cpu_mhz=Machine().mhz(),
         cpu_governor=_text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         hypervisor="hypervisor" in flags,
         memory_bytes=memory.total,

@@ -35,5 +35,8 @@ class Machine:
 
     def mhz(self) -> float | None:
         """The clock now, where the system tells; virtual machines often tell a constant."""
-        frequency = psutil.cpu_freq()
+        try:
+            frequency = psutil.cpu_freq()
+        except (AttributeError, OSError, NotImplementedError):  # psutil lacks it on some systems
+            return None
         return float(frequency.current) if frequency is not None and frequency.current else None

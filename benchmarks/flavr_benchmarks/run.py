@@ -283,7 +283,8 @@ class Bench:
                 row.failure = course.failure
                 self._say(f"{cell.key}: {course.failure.reason}")
                 continue
-            threads = row.used_threads or (1 if row.baseline else self._physical)
+            on_cpu = row.device.startswith("CPU") and not row.baseline
+            threads = row.used_threads or (self._physical if on_cpu else 1)
             unstable = doubts(course, rounds, self._plan.limits, threads=threads, cores=self._cores)
             row.latency = latency_of(course, unstable, split=self.scorer.split[row.key])
             meter = meters.cpu if row.device.startswith("CPU") else meters.gpu
