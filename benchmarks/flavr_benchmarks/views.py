@@ -101,7 +101,7 @@ SPEED = (
     _numbers("windows/s", "at the median time", new_fps, lambda value: figure(value, 2)),
     _numbers(
         "flavr-run fps",
-        "frames written per second, with decoding, cut detection and encoding",
+        "frames written per second, with decoding, cut detection and encoding; one clip, not in turns",
         lambda row: row.end_to_end.fps if row.end_to_end else None,
         lambda value: figure(value, 2),
     ),
