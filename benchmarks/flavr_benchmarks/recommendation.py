@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flavr_benchmarks.schema import Report, Row
-from flavr_benchmarks.statistics import Interval, median, median_interval
+from flavr_benchmarks.statistics import CONFIDENCE, Interval, median, median_interval
 from flavr_benchmarks.views import milliseconds, new_fps
 
 LARGEST_LOSS = 0.1  # dB against fp32 PyTorch: not visible
@@ -65,6 +65,8 @@ def _against(best: Row, second: Row) -> str:
     if found is None:
         return f"with {name} next"
     ratio, interval = found
+    if interval.confidence < CONFIDENCE:
+        return f"{ratio:.1f}x as fast as {name} in the few rounds that there are"
     if interval.low <= 1:
         return f"about as fast as {name}"
     return f"{ratio:.2f}x as fast as {name} ({interval.low:.2f} to {interval.high:.2f})"

@@ -25,7 +25,8 @@ def doubts(course: Course, rounds: Sequence[Round], limits: Limits, *, threads: 
     medians = course.medians
     found = []
     if len(medians) < max(_FEWEST, limits.least_rounds // 2):
-        found.append(f"too few samples: {len(medians)} rounds in the time budget")
+        count = "1 round" if len(medians) == 1 else f"{len(medians)} rounds"
+        found.append(f"too few samples: {count} in the time budget")
     width = course.interval.relative_half_width(median(medians))
     narrow = width <= limits.narrow
     if not narrow:

@@ -111,6 +111,13 @@ def test_two_networks_of_one_speed_are_called_equal() -> None:
     assert "about as fast as" in recommend(tie)[0]
 
 
+def test_an_advantage_seen_in_two_rounds_is_not_given_an_interval() -> None:
+    few = report([row("ort-cpu", 100), row("torch-eager", 225, graph="pytorch")])
+    few.rows[1].latency = latency([[228.0], [229.0]])
+    sentence = recommend(few)[0]
+    assert "2.3x as fast as torch-eager pytorch fp32 in the few rounds that there are" in sentence
+
+
 def test_an_unstable_winner_is_recommended_with_a_warning() -> None:
     (sentence,) = recommend(report([row(unstable=["load: other programs kept 1.0 of 2 cores busy"])]))
     assert "Measure again before relying on it (load:" in sentence
