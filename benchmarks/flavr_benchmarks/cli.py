@@ -30,8 +30,8 @@ Examples:
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_QUICK = {"budget": 6.0, "least_rounds": 6, "windows": 6}
-_FULL = {"budget": 30.0, "least_rounds": 10, "windows": 24}
+_QUICK = {"budget": 6.0, "least_rounds": 6, "windows": 6, "warm_up": 1}
+_FULL = {"budget": 30.0, "least_rounds": 10, "windows": 24, "warm_up": 2}
 
 
 class Listed(click.ParamType[tuple[str, ...]]):
@@ -165,6 +165,12 @@ _FAIL_BELOW = click.option(
     help="Seconds of measuring for each cell, at most.  [default: 30; 6 with --quick]",
 )
 @click.option(
+    "--warm-up",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Windows after the first that are not measured.  [default: 2; 1 with --quick]",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=1),
     default=900.0,
@@ -256,6 +262,7 @@ def _plan(
     threads: int | None,
     quick: bool,
     budget: float | None,
+    warm_up: int | None,
     timeout: float,
     data: str,
     data_options: tuple[str, ...],
@@ -299,7 +306,7 @@ def _plan(
         threads=threads,
         limits=limits,
         timeout=timeout,
-        warm_up=1 if quick else 2,
+        warm_up=int(defaults["warm_up"]) if warm_up is None else warm_up,
         calibrate=calibrate,
         quality=quality,
         end_to_end=end_to_end,
@@ -382,12 +389,13 @@ def table(reports: tuple[Path, ...], into: Path | None, check: bool) -> None:
 @click.option(
     "-o", "--output", type=_FILE, required=True, metavar="FILE.svg", help="The picture, on a white ground."
 )
-def plot(report: Path, output: Path) -> None:
+@click.option("--cpu-time", is_flag=True, help="CPU time of a window instead of the time it takes.")
+def plot(report: Path, output: Path, cpu_time: bool) -> None:
     """The plot of speed and quality as a picture of its own, for a README."""
     from flavr_benchmarks.plots import speed_quality_svg
     from flavr_benchmarks.schema import read_report, write_text
 
-    write_text(output, speed_quality_svg(read_report(report)))
+    write_text(output, speed_quality_svg(read_report(report), cpu_time=cpu_time))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flavr_benchmarks.errors import ReportError
-from flavr_benchmarks.schema import Report, Row
+from flavr_benchmarks.schema import Latency, Report, Row
 
 # Drawn in these colours, which stand for the page's own.
 _INK, _FAINT = "#010203", "#040506"
@@ -78,8 +78,11 @@ def plots(report: Report) -> list[Plot]:
     return found
 
 
-def speed_quality_svg(report: Report) -> str:
+def speed_quality_svg(report: Report, *, cpu_time: bool = False) -> str:
     """The first plot as a file of its own, in colours for a white page.
+
+    Args:
+        cpu_time: show what a window costs rather than how long it takes.
 
     Raises:
         ReportError: nothing can be drawn.
@@ -87,7 +90,7 @@ def speed_quality_svg(report: Report) -> str:
     scored = [row for row in report.rows if row.latency is not None and row.quality is not None]
     if not scored:
         raise ReportError("the report has no cell with both a time and a quality: there is nothing to draw")
-    svg = _drawn("speed-quality", _bound(_speed_quality, scored), 4.2)
+    svg = _drawn("speed-quality", _bound(_cost_quality if cpu_time else _speed_quality, scored), 4.2)
     svg = svg.replace("var(--ink)", "#1f2328").replace("var(--line)", "#9aa2ab")
     return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#ffffff"/>', svg, count=1)
 
@@ -126,18 +129,27 @@ def _colours(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _speed_quality(axes: Any, rows: Sequence[Row]) -> None:
+    _plot_quality(axes, rows, "median time of a window, ms", lambda latency: latency.p50, intervals=True)
+
+
+def _cost_quality(axes: Any, rows: Sequence[Row]) -> None:
+    _plot_quality(axes, rows, "CPU time of a window, ms", lambda latency: latency.cpu, intervals=False)
+
+
+def _plot_quality(
+    axes: Any, rows: Sequence[Row], label: str, time: Callable[[Latency], float], *, intervals: bool
+) -> None:
     colours = _colours(rows)
     sizes = list(dict.fromkeys(row.key.size for row in rows))
     for row in rows:
         if row.latency is None or row.quality is None:
             continue
+        middle = time(row.latency)
+        reach = [[max(middle - row.latency.low, 0)], [max(row.latency.high - middle, 0)]]
         axes.errorbar(
-            row.latency.p50,
+            middle,
             row.quality.psnr_uint8,
-            xerr=[
-                [max(row.latency.p50 - row.latency.low, 0)],
-                [max(row.latency.high - row.latency.p50, 0)],
-            ],
+            xerr=reach if intervals else None,
             fmt=_MARKERS[sizes.index(row.key.size) % len(_MARKERS)],
             color=colours[row_label(row)],
             mfc="none" if row.baseline else colours[row_label(row)],
@@ -145,7 +157,7 @@ def _speed_quality(axes: Any, rows: Sequence[Row]) -> None:
             alpha=0.9,
         )
     axes.set_xscale("log")
-    axes.set_xlabel("median time of a window, ms")
+    axes.set_xlabel(label)
     axes.set_ylabel("PSNR, dB")
     axes.grid(True, alpha=0.4)
     _plain_log_ticks(axes.xaxis)

@@ -21,7 +21,6 @@ _HEAD = (
     "window",
     "CPU time",
     "against torch-eager",
-    "flavr-run",
     "PSNR loss",
     "memory",
 )
@@ -29,7 +28,7 @@ _HEAD = (
 
 def readme_table(reports: Sequence[Report]) -> str:
     """All networks that were measured, and a line that says where."""
-    lines = [list(_HEAD), ["---", "---", "---", *["---:"] * 6]]
+    lines = [list(_HEAD), ["---", "---", "---", *["---:"] * 5]]
     for report in reports:
         lines += [_line(report, row) for row in report.rows if not row.baseline and row.latency is not None]
     where = dict.fromkeys(_where(report) for report in reports)
@@ -38,26 +37,44 @@ def readme_table(reports: Sequence[Report]) -> str:
 
 def _line(report: Report, row: Row) -> list[str]:
     network = report.network(row)
-    eager = [
-        other
-        for other in report.rows
-        if (other.key.backend, other.key.precision, other.key.size) == ("torch-eager", "fp32", row.key.size)
-    ]
-    found = speedup(eager[0], row) if eager and eager[0] is not row else None
     loss = row.quality.loss_db if row.quality is not None else None
     name = " ".join(word for word in (row.key.backend, row.key.graph, row.key.precision) if word)
-    doubtful = row.latency is not None and bool(row.latency.unstable)
+    latency = row.latency
     return [
         "" if network is None else f"{network.arch} {network.factor}x, width {network.width}",
         row.key.size,
         name,
-        milliseconds(row.latency.p50 if row.latency else None) + (" \\*" if doubtful else ""),
-        milliseconds(row.latency.cpu if row.latency else None),
-        "1x" if eager and eager[0] is row else "-" if found is None else f"{found[0]:.2f}x",
-        figure(row.end_to_end.fps if row.end_to_end else None, 2, " fps"),
+        milliseconds(latency.p50 if latency else None) + (" \\*" if latency and latency.unstable else ""),
+        milliseconds(latency.cpu if latency else None),
+        _against_eager(report, row),
         figure(loss if loss is None or abs(loss) >= 0.005 else 0.0, 2, " dB"),
         figure(None if row.peak_rss is None else row.peak_rss / 1e6, 0, " MB"),
     ]
+
+
+def _against_eager(report: Report, row: Row) -> str:
+    """How many times as fast: by the rounds both took part in; by CPU time where one is unstable.
+
+    CPU time stands for speed on one thread only; with more there is no figure.
+    """
+    eager = next(
+        (
+            other
+            for other in report.rows
+            if (other.key.backend, other.key.precision, other.key.size)
+            == ("torch-eager", "fp32", row.key.size)
+        ),
+        None,
+    )
+    if eager is None or eager.latency is None or row.latency is None:
+        return "-"
+    if eager is row:
+        return "1x"
+    if not eager.latency.unstable and not row.latency.unstable:
+        found = speedup(eager, row)
+        return "-" if found is None else f"{found[0]:.2f}x"
+    on_one = row.key.threads == eager.key.threads == 1 and row.device == eager.device == "CPU"
+    return f"{eager.latency.cpu / row.latency.cpu:.2f}x" if on_one and row.latency.cpu else "-"
 
 
 def _where(report: Report) -> str:
@@ -66,10 +83,14 @@ def _where(report: Report) -> str:
     engines = ", ".join(
         f"{name} {versions[name]}" for name in sorted(versions) if name.startswith(("onnxruntime", "torch"))
     )
-    return (
-        f"Measured in turns on {machine(report.environment)}; threads: {threads}; {engines}; "
-        f"{report.created[:10]}. \\* unstable, see the report."
-    )
+    text = f"Measured in turns on {machine(report.environment)}; threads: {threads}; {engines}; "
+    text += f"{report.created[:10]}."
+    if any(row.latency is not None and row.latency.unstable for row in report.rows):
+        text += (
+            " \\* Unstable, for the reasons that the report gives, mostly other programs that had the CPU. "
+            "The CPU time does not have theirs in it; ratios of unstable rows are those of CPU times."
+        )
+    return text
 
 
 def put_into(path: Path, table: str, *, check: bool = False) -> None:

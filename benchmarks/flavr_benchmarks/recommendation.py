@@ -37,6 +37,11 @@ def _sentence(size: str, rows: list[Row]) -> str:
     faster = [row for row in too_bad if row.latency is not None and row.latency.p50 < best.latency.p50]
     if faster:
         text += f"; {faster[0].key} is faster but its quality is not the network's"
+    simplest = next((row for row in rows if row.key.backend == "average" and row.quality), None)
+    if simplest and simplest.quality and best.quality:
+        lead = best.quality.psnr_uint8 - simplest.quality.psnr_uint8
+        if lead <= 0:
+            text += f"; but averaging frames is better on this data, by {-lead:.2f} dB, and costs nothing"
     if best.latency.unstable:
         text += f". Measure again before relying on it ({best.latency.unstable[0]})"
     return f"{text}."

@@ -36,6 +36,11 @@ class Strip:
     title: str
     pictures: list[Picture]
 
+    @property
+    def first_result(self) -> str | None:
+        """The title of the first picture that was made, with which a new line begins."""
+        return next((picture.title for picture in self.pictures if picture.error_url is not None), None)
+
 
 def strips(quality: QualitySet, predictions: Predictions) -> list[Strip]:
     """Of the windows in which most moves."""

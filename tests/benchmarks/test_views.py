@@ -104,6 +104,11 @@ def test_a_fast_network_of_bad_quality_is_not_recommended(mixed: Report) -> None
     assert "ort-cpu net conv2d int8 256x448 is faster but its quality is not the network's" in sentence
 
 
+def test_a_network_that_is_worse_than_averaging_is_not_praised() -> None:
+    untrained = report([row(score=quality(18.9)), row("average", 0.1, score=quality(31.0))])
+    assert "but averaging frames is better on this data, by 12.10 dB" in recommend(untrained)[0]
+
+
 def test_two_networks_of_one_speed_are_called_equal() -> None:
     tie = report([row("ort-cpu", 100), row("torch-eager", 100.2, graph="pytorch")])
     tie.rows[1].latency = latency([[99.0], [103.0]] * 6)
@@ -239,6 +244,7 @@ def test_a_cell_that_stopped_working_breaks_the_slowdown_gate() -> None:
 
 def test_the_readme_table_has_the_measured_networks(mixed: Report) -> None:
     lines = readme_table([mixed]).splitlines()
+    assert len({line.count(" | ") for line in lines[:5]}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:5]]
     assert [line[2] for line in cells] == [
         "ort-cpu conv2d fp32",
@@ -247,6 +253,7 @@ def test_the_readme_table_has_the_measured_networks(mixed: Report) -> None:
     ]
     assert cells[0][5] == "1.50x"
     assert cells[1][3].endswith("\\*")
+    assert cells[1][5] == "1.12x"  # of CPU times, since its wall time is in doubt
     assert cells[2][5] == "1x"
     assert "average" not in "\n".join(lines)
     assert "Test CPU" in lines[-1]
