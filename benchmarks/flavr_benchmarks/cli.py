@@ -385,6 +385,17 @@ def table(reports: tuple[Path, ...], into: Path | None, check: bool) -> None:
 
 
 @flavr_bench.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("reports", type=_FILE, nargs=-1, required=True, metavar="REPORT.json...")
+def markdown(reports: tuple[Path, ...]) -> None:
+    """Write each report's Markdown anew, beside it, in the words of this version."""
+    from flavr_benchmarks.markdown import markdown as as_markdown
+    from flavr_benchmarks.schema import read_report, write_text
+
+    for path in reports:
+        write_text(path.with_suffix(".md"), as_markdown(read_report(path)))
+
+
+@flavr_bench.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("report", type=_FILE, metavar="REPORT.json")
 @click.option(
     "-o", "--output", type=_FILE, required=True, metavar="FILE.svg", help="The picture, on a white ground."

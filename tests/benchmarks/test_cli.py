@@ -21,6 +21,7 @@ from flavr_benchmarks import _main, ceiling, datasets, end_to_end
 from flavr_benchmarks._main import run_program
 from flavr_benchmarks.baselines import average
 from flavr_benchmarks.cli import _without_folders, flavr_bench
+from flavr_benchmarks.markdown import markdown as as_markdown
 from flavr_benchmarks.quality import score
 from flavr_benchmarks.schema import Failure, read_report, write_report
 from flavr_benchmarks.variants import examine_subject
@@ -190,6 +191,13 @@ def test_the_table_command_writes_what_it_prints(tmp_path: Path) -> None:
     assert bench("table", path, "--into", readme).exit_code == 0
     assert printed.strip() in readme.read_text()
     assert bench("table", path, "--into", readme, "--check").exit_code == 0
+
+
+def test_the_markdown_command_writes_it_beside_the_report(tmp_path: Path) -> None:
+    made = report([row("ort-cpu", 100)])
+    write_report(tmp_path / "a.json", made)
+    assert bench("markdown", tmp_path / "a.json").exit_code == 0
+    assert (tmp_path / "a.md").read_text() == as_markdown(made)
 
 
 def test_the_plot_command_draws_a_picture_that_needs_no_page(tmp_path: Path) -> None:
