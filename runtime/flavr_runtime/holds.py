@@ -14,7 +14,7 @@ from flavr_runtime.frames import Frame
 
 __all__ = ["LONGEST_HOLD", "MOST_HELD", "runs"]
 
-Grey = NDArray[np.uint8]  # [H, W]
+Grey = NDArray[np.uint8 | np.uint16]  # [H, W]
 
 LONGEST_HOLD = Fraction(1, 5)
 """Seconds: drawings on fours at 24 frames per second, on twos at 10. A picture that is shown for longer
@@ -58,14 +58,18 @@ def runs(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 def _grey(frame: Frame) -> Grey:
-    return np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), frame.rgb.dtype)
 
 
 def _change(one: Grey, other: Grey) -> float:
-    """Mean change of the block that changes most, in grey levels."""
+    """Mean change of the block that changes most, in grey levels of 0..255."""
     if one.shape != other.shape:
         return math.inf
     height, width = one.shape
     blocks = (max(1, width // _BLOCK), max(1, height // _BLOCK))
     difference = cv2.absdiff(one, other).astype(np.float32)
-    return float(cv2.resize(difference, blocks, interpolation=cv2.INTER_AREA).max())
+    return (
+        float(cv2.resize(difference, blocks, interpolation=cv2.INTER_AREA).max())
+        * 255
+        / np.iinfo(one.dtype).max
+    )

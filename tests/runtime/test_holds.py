@@ -153,8 +153,11 @@ def textured(shift: float) -> Rgb:
     return np.repeat(wave[..., None], 3, axis=2).astype(np.uint8)
 
 
-def test_a_repeat_that_was_encoded_again_is_recognised() -> None:
-    pictures = [noisy(textured(3.0 * (n // 2)), seed=n) for n in range(12)]
+@pytest.mark.parametrize("deeper", [1, 257])
+def test_a_repeat_that_was_encoded_again_is_recognised(deeper: int) -> None:
+    pictures: list[Rgb] = [noisy(textured(3.0 * (n // 2)), seed=n) for n in range(12)]
+    if deeper > 1:
+        pictures = [picture.astype(np.uint16) * np.uint16(deeper) for picture in pictures]
     counts: list[int] = []
     kept = list(distinct([Frame(p, Fraction(n, 24)) for n, p in enumerate(pictures)], counts.append))
     assert [frame.time for frame in kept] == [Fraction(n, 24) for n in (0, 2, 4, 6, 8, 10, 11)]
