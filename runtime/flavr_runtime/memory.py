@@ -1,0 +1,132 @@
+"""How much memory a run takes, and how much there is."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from flavr_runtime.session import ModelInfo
+
+__all__ = ["available_bytes", "peak_bytes", "resident_bytes", "window_bytes"]
+
+_MULTIPLE = 8  # to which the graph pads height and width
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """Bytes that one window takes at its peak for each pixel: `per_width` times the network's width, and more."""
+
+    per_width: float
+    more: float
+
+
+# Measured by benchmarks/memory_model.py: ONNX Runtime 1.32 on a CPU, widths 2, 16 and 64; the figures are in
+# benchmarks/results/. The 2-D graph holds two feature maps of full size at its peak, the 3-D one also unfolds
+# the picture for its convolutions. Depth and number of new frames change little: their maps are smaller.
+ACTIVATIONS: Mapping[str, Activations] = MappingProxyType(
+    {"conv2d": Activations(50, 60), "conv3d": Activations(305, 120)}
+)
+
+
+def window_bytes(model: ModelInfo, height: int, width: int) -> int:
+    """What ONNX Runtime needs on a CPU for one window of that size, beyond the loaded model.
+
+    A graph that is not known is taken for the largest that is. Half precision and int8 are computed on a CPU
+    with as much as float32 or less.
+    """
+    known = ACTIVATIONS.get(model.graph, max(ACTIVATIONS.values(), key=lambda each: each.per_width))
+    pixels = -(-height // _MULTIPLE) * -(-width // _MULTIPLE) * _MULTIPLE**2
+    return round(pixels * (known.per_width * model.width + known.more))
+
+
+def available_bytes() -> int | None:
+    """What this process can still take without swapping; None where the system does not tell."""
+    limits = [each for each in (_unused(), _left_in_group(), _left_of_address_space()) if each is not None]
+    return min(limits, default=None)
+
+
+def resident_bytes() -> int | None:
+    """What this process has in memory now; None where the system does not tell."""
+    return _status("VmRSS")
+
+
+def peak_bytes() -> int | None:
+    """The most that this process has had in memory so far; None where the system does not tell."""
+    with contextlib.suppress(ImportError):  # Windows has none
+        import resource
+
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        # Linux counts that of the program which started this one too, unless its own count is asked for.
+        return _status("VmHWM") or own
+    return None
+
+
+def _status(field: str) -> int | None:
+    return _kibibytes(Path("/proc/self/status"), field)
+
+
+def _unused() -> int | None:
+    """Memory that is free, or holds what can be read again."""
+    found = _kibibytes(Path("/proc/meminfo"), "MemAvailable")
+    if found is None and sys.platform == "win32":
+        return _unused_on_windows()
+    return found
+
+
+def _left_in_group() -> int | None:
+    """What the control group (a container, a systemd unit) may still take."""
+    folder = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):
+        group = re.search(r"^0::(/.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+        own = folder / group[1].lstrip("/") if group else folder
+        places = [each for each in (own, *own.parents) if each == folder or folder in each.parents]
+        return min((left for each in places if (left := _left_in(each)) is not None), default=None)
+    return None
+
+
+def _left_in(group: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        limit = int((group / "memory.max").read_text())
+        # What has been read from files is given up when it is needed.
+        inactive = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+        used = int((group / "memory.current").read_text()) - (int(inactive[1]) if inactive else 0)
+        return max(0, limit - used)
+    return None
+
+
+def _left_of_address_space() -> int | None:
+    """What `ulimit -v` leaves."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        limit, used = resource.getrlimit(resource.RLIMIT_AS)[0], _status("VmSize")
+        if limit != resource.RLIM_INFINITY and used is not None:
+            return max(0, limit - used)
+    return None
+
+
+def _unused_on_windows() -> int | None:
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "available", "p1", "p2", "p3", "p4", "p5")),
+        )
+
+    status = Status(length=ctypes.sizeof(Status))
+    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 - known to type checkers on Windows only
+    return int(status.available) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+
+
+def _kibibytes(path: Path, field: str) -> int | None:
+    with contextlib.suppress(OSError):
+        found = re.search(rf"^{field}:\s+(\d+) kB$", path.read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+    return None
