@@ -1,9 +1,9 @@
 """Whether memory grows with the length of a clip: flavr-run on ten seconds and on ten minutes.
 
-Both clips are rendered: 640x360, 24 frames per second, lossless H.264, a picture that stands and changes every
-few seconds, which is where the network has something to do. It is a network of width 2 with random weights:
-only its speed would differ. Each run is a process of its own, and its peak is the system's count of what it
-had in memory.
+Both clips are rendered: 640x360, 24 frames per second, lossless H.264, a picture that stands and changes
+every few seconds, which is where the network has something to do. It is a network of width 2 with random
+weights: only its speed would differ. Each run is a process of its own, and its peak is the system's count of
+what it had in memory.
 
     python benchmarks/memory_growth.py
     python benchmarks/memory_growth.py --long 60

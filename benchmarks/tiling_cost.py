@@ -1,13 +1,13 @@
 """What tiles cost: how far a picture made of tiles is from the one made at once, on real frames.
 
-FLAVR's gates pool over the whole picture and its mean is taken over it, so that a tile is not the same part of
-the whole. For each overlap this prints the PSNR of tiled against whole, the block of 16x16 pixels that differs
-most (which is what an eye could find), and what it does to the PSNR against the frame that was left out: of seven
-neighbouring frames every other one is given, and the middle one is the truth.
+FLAVR's gates pool over the whole picture and its mean is taken over it, so that a tile is not the same part
+of the whole. For each overlap this prints the PSNR of tiled against whole, the block of 16x16 pixels that
+differs most (which is what an eye could find), and what it does to the PSNR against the frame that was left
+out: of seven neighbouring frames every other one is given, and the middle one is the truth.
 
-Two more rows say what would be won by giving the tiles the whole picture's statistics: its mean alone, and its
-mean and the pooled features of every gate. They are taken from a run of the whole picture, which is what a
-picture that does not fit cannot have; the row is the most that could be had.
+Two more rows say what would be won by giving the tiles the whole picture's statistics: its mean alone, and
+its mean and the pooled features of every gate. They are taken from a run of the whole picture, which is what
+one that does not fit cannot have: no more than this could be won.
 
     python benchmarks/tiling_cost.py clip.mp4 other.mp4 --side 240
     python benchmarks/tiling_cost.py clip.mp4 --side 480 --scale 2        # upscaled, for lack of larger clips
@@ -19,8 +19,9 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from flavr_runtime.frames import Rgb
 from flavr_runtime.reader import VideoReader
 from flavr_runtime.session import DEFAULT_MODEL, read_model_info
-from flavr_runtime.tiles import run_tiled, tiles_of_side
+from flavr_runtime.tiles import OVERLAP, run_tiled, tiles_of_side
 
 BLOCK = 16
 
@@ -74,10 +75,10 @@ class Network:
 
     def run_with(self, given: Mapping[str, NDArray[np.float32]], frames: Sequence[Rgb]) -> list[Rgb]:
         """`run` with some statistics given instead of computed."""
-        names = tuple(given)
+        names = tuple(sorted(given))
         if names not in self._replacing:
             self._replacing[names] = _session(_with_inputs(self._model, names), self._threads)
-        (middle,) = self._replacing[names].run(["mid1"], _feed(frames) | given)
+        (middle,) = self._replacing[names].run(["mid1"], _feed(frames) | dict(given))
         return [middle[0]]
 
 
@@ -135,11 +136,11 @@ def main(
         height, width = whole.shape[:2]
         for overlap in map(int, overlaps.split(",")):
             tiling = tiles_of_side(height, width, side, overlap)
-            ways = {"": network.run}
-            if overlap == 32:
+            ways: dict[str, Callable[[Sequence[Rgb]], list[Rgb]]] = {"": network.run}
+            if overlap == OVERLAP:
                 mean = {name: given[name] for name in network.mean}
-                ways[", mean of the whole"] = lambda tile, mean=mean: network.run_with(mean, tile)
-                ways[", all statistics of the whole"] = lambda tile, all_=given: network.run_with(all_, tile)
+                ways[", mean of the whole"] = partial(network.run_with, mean)
+                ways[", all statistics of the whole"] = partial(network.run_with, given)
             for way, run in ways.items():
                 (tiled,) = run_tiled(run, tiling, window.frames)
                 rows.setdefault(f"overlap {overlap}{way}", []).append(
@@ -153,10 +154,12 @@ def main(
     print(f"{'':42} PSNR to whole, dB   worst block, codes   PSNR to truth   pixels")
     for name, figures in rows.items():
         column = {key: [row[key] for row in figures] for key in figures[0]}
+        to_whole, blocks = column["psnr_to_whole"], column["worst_block"]
         print(
-            f"{name:42} {statistics.median(column['psnr_to_whole']):5.1f} (min {min(column['psnr_to_whole']):.1f})"
-            f"   {statistics.median(column['worst_block']):5.2f} (max {max(column['worst_block']):.2f})"
-            f"   {statistics.mean(column['psnr_change']):+8.3f} dB   {statistics.mean(column['pixels']):7.2f}x"
+            f"{name:42} {statistics.median(to_whole):5.1f} (min {min(to_whole):.1f})"
+            f"   {statistics.median(blocks):5.2f} (max {max(blocks):.2f})"
+            f"   {statistics.mean(column['psnr_change']):+8.3f} dB"
+            f"   {statistics.mean(column['pixels']):7.2f}x"
         )
     if output is not None:
         report = {

@@ -29,11 +29,32 @@ def print_plan(job: Job, interpolator: Interpolator) -> None:
     )
     click.echo(f"model: {interpolator.model}", err=True)
     click.echo(f"provider: {interpolator.provider} ({interpolator.placement})", err=True)
+    click.echo(_memory_text(job, interpolator), err=True)
     for notice in [*job.notices, *interpolator.notices]:
         click.echo(f"note: {notice}", err=True)
 
 
-def print_result(job: Job, result: Progress) -> None:
+def _memory_text(job: Job, interpolator: Interpolator) -> str:
+    """What the run will take at most, and how pictures are cut for it."""
+    from flavr_runtime.memory import available_bytes, planned_bytes
+
+    info = job.source.info
+    tiling = interpolator.tiling(info.height, info.width)
+    if interpolator.runs_in_main_memory:
+        available = available_bytes()
+        planned = planned_bytes(job.model, (tiling.tile_height, tiling.tile_width), info)
+        left = "" if available is None else f", {_size_text(available)} free"
+        text = f"memory: about {_size_text(planned)} at most{left}"
+    else:
+        text = f"memory: what {interpolator.provider} takes is not known before"
+    return text if tiling.is_whole else f"{text}; a picture in {tiling}"
+
+
+def _size_text(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def print_result(job: Job, result: Progress, interpolator: Interpolator) -> None:
     """What came out, and how fast."""
     repeated = f", {result.repeated} repeated where nothing moves or a scene ends" if result.repeated else ""
     held = f"; {result.held} held frames smoothed" if result.held else ""
@@ -42,9 +63,18 @@ def print_result(job: Job, result: Progress) -> None:
     click.echo(
         f"{job.output}: {rate_text(job.timing.rate)} fps, {result.written} frames "
         f"({result.passed} from the source, {new}; {result.cuts} cuts{held}{kept}) "
-        f"in {result.seconds:.1f} s, {result.speed:.1f} frames/s",
+        f"in {result.seconds:.1f} s, {result.speed:.1f} frames/s{_peak_text()}",
         err=True,
     )
+    for notice in interpolator.late_notices:
+        click.echo(f"note: {notice}", err=True)
+
+
+def _peak_text() -> str:
+    from flavr_runtime.memory import peak_bytes
+
+    peak = peak_bytes()
+    return "" if peak is None else f", {_size_text(peak)} of memory at most"
 
 
 def print_estimate(job: Job, estimate: Estimate) -> None:

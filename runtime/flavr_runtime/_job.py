@@ -19,7 +19,8 @@ from flavr_runtime.media import ReadOptions, open_sink, open_source
 from flavr_runtime.pipes import STDIN
 from flavr_runtime.providers import check_options
 from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
-from flavr_runtime.session import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, check_size, read_model_info
+from flavr_runtime.session import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, read_model_info
+from flavr_runtime.tiles import check_tiles
 from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource
 from flavr_runtime.workfolder import WorkFolder
@@ -86,7 +87,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         fps=timing_options.fps,
         slowmo=timing_options.slowmo,
     )
-    check_size(model, source.info.width, source.info.height)
+    check_tiles(model, source.info.height, source.info.width, options.engine.tile)
     output = str(_default_output(input_path, options, timing)) if output is None else output
     work = _work_folder(input_path, output, model, options)
     silent = timing.stretch != 1 and timing_options.slowmo_audio == "drop" and bool(source.traits.audio)

@@ -34,6 +34,9 @@ def load(
 
     options = ort.SessionOptions()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # A memory pattern is planned on top of what the first window has taken: a fifth more at the peak (width
+    # 16, 640x360).
+    options.enable_mem_pattern = False
     options.log_severity_level = 4  # what goes wrong is raised; the log would repeat it on the terminal
     if threads is not None:
         options.intra_op_num_threads = threads

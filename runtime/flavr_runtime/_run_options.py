@@ -52,6 +52,29 @@ def _key_values(_context: click.Context, _option: click.Parameter, given: tuple[
     return {name: value for name, _, value in (each.partition("=") for each in given)}
 
 
+# Smaller tiles are mostly overlap; larger pictures are typing errors.
+SMALLEST_TILE, LARGEST_TILE = 128, 16384
+
+
+class _Tile(click.ParamType["Literal['auto', 'off'] | int"]):
+    name = "tile"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Literal["auto", "off"] | int:
+        text = str(value)
+        if text in ("auto", "off"):
+            return "auto" if text == "auto" else "off"
+        if not text.isdecimal() or not SMALLEST_TILE <= int(text) <= LARGEST_TILE:
+            self.fail(
+                f"{value!r} is no size of tiles; write auto, off, or a number of pixels from "
+                f"{SMALLEST_TILE} to {LARGEST_TILE}",
+                param,
+                ctx,
+            )
+        return int(text)
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Which network, on what."""
@@ -94,6 +117,16 @@ class EngineOptions:
         type=click.Path(path_type=Path, file_okay=False),
         metavar="DIR",
         help="Where providers keep what they compile. [default: $FLAVR_CACHE_DIR, or the system's own]",
+    )
+    tile: Literal["auto", "off"] | int = option(
+        "--tile",
+        shapes_result=False,  # the tiles that are taken do
+        type=_Tile(),
+        default="auto",
+        show_default=True,
+        metavar="auto|off|N",
+        help="Cut pictures into tiles that overlap: those that do not fit into memory, none, or all, into "
+        "tiles of at most NxN pixels.",
     )
 
 

@@ -97,8 +97,10 @@ def _run(job: Job, options: RunOptions) -> None:
         size=(info.height, info.width),
         cache=engine.cache_dir,
         strict=engine.strict,
+        tile=engine.tile,
     )
-    job.work.identify(interpolator.identity)
+    tiling = interpolator.tiling(info.height, info.width)
+    job.work.identify({**interpolator.identity, "the tiles": str(tiling)})
     if not quiet:
         print_plan(job, interpolator)
     interpolator.warm_up()
@@ -123,7 +125,7 @@ def _run(job: Job, options: RunOptions) -> None:
             on_progress=on_progress,
         )
     if not quiet:
-        print_result(job, result)
+        print_result(job, result, interpolator)
     print_damage(job)
     if manifest is not None:
         write_manifest(manifest, manifest_of(job, options, interpolator, result))

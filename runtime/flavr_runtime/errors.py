@@ -3,6 +3,7 @@
 FlavrRuntimeError
 ├── UsageError            an option or argument that cannot be honoured (exit code 2 on the command line)
 ├── ModelError            the .onnx file is missing, unreadable, not a FLAVR export or not understood
+│   └── OutOfMemoryError  a window of that size does not fit
 ├── ProviderError         the execution provider asked for cannot run here
 ├── InputError            frames or media that cannot be read or interpolated
 └── OutputError           a result that cannot be written
@@ -11,7 +12,15 @@ Each message is one line that says what is wrong, with which file or value, and 
 The command line prints it after "error: " and exits 1.
 """
 
-__all__ = ["FlavrRuntimeError", "InputError", "ModelError", "OutputError", "ProviderError", "UsageError"]
+__all__ = [
+    "FlavrRuntimeError",
+    "InputError",
+    "ModelError",
+    "OutOfMemoryError",
+    "OutputError",
+    "ProviderError",
+    "UsageError",
+]
 
 
 class FlavrRuntimeError(Exception):
@@ -24,6 +33,10 @@ class UsageError(FlavrRuntimeError):
 
 class ModelError(FlavrRuntimeError):
     """The model file is missing, unreadable, not a FLAVR export, or of a kind this version does not know."""
+
+
+class OutOfMemoryError(ModelError):
+    """A window of that size does not fit into the memory that the execution provider can have."""
 
 
 class ProviderError(FlavrRuntimeError):

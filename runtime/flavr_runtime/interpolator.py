@@ -16,9 +16,14 @@ from numpy.typing import NDArray
 from flavr_runtime.engine_cache import default_cache_folder
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
+from flavr_runtime.memory import WINDOW_SHARE, available_bytes, loaded_bytes
 from flavr_runtime.providers import select
-from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Prepared, Session, check_picture
+from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Session, check_picture, read_model_info
+from flavr_runtime.tiles import PreparedTiles, TiledSession, TileSetting, Tiling
 from flavr_runtime.windows import plan_stages, windows
+
+_IN_MAIN_MEMORY = ("cpu",)
+"""Providers of which it is known what a window takes."""
 
 
 class Interpolator:
@@ -40,6 +45,7 @@ class Interpolator:
         size: tuple[int, int] | None = None,
         cache: Path | str | None = None,
         strict: bool = False,
+        tile: TileSetting = "auto",
     ) -> None:
         """Load a model on a provider.
 
@@ -53,20 +59,23 @@ class Interpolator:
             cache: where providers keep what they compile; by default FLAVR_CACHE_DIR, or the platform's
                 folder for caches.
             strict: refuse to leave nodes to the CPU.
+            tile: auto cuts pictures that do not fit into memory, off never does, a number is the longest side
+                of a tile in pixels.
 
         Raises:
             UsageError: no such provider, or an option that it does not have.
             ProviderError: the provider does not work on this machine.
             ModelError: the model cannot be loaded or does not run on the provider.
         """
-        self._session = Session(
-            model or DEFAULT_MODEL,
-            select(provider, provider_options),
-            threads=threads,
-            size=size,
-            cache=default_cache_folder() if cache is None else Path(cache),
-            strict=strict,
-        )
+        info = model if isinstance(model, ModelInfo) else read_model_info(Path(model or DEFAULT_MODEL))
+        selected = select(provider, provider_options)
+        folder = default_cache_folder() if cache is None else Path(cache)
+
+        def make(size: tuple[int, int] | None) -> Session:
+            return Session(info, selected, threads=threads, size=size, cache=folder, strict=strict)
+
+        budget = _window_budget(info) if selected.name in _IN_MAIN_MEMORY else None
+        self._tiles = TiledSession(info, make, tile, budget, size)
 
     @property
     def model(self) -> ModelInfo:
@@ -113,7 +122,29 @@ class Interpolator:
 
     def warm_up(self) -> None:
         """Let a provider that compiles do it now, where the size is known; does nothing on the others."""
-        self._session.warm_up()
+        self._tiles.warm_up()
+
+    @property
+    def late_notices(self) -> list[str]:
+        """What has become of that on the way: smaller tiles, where larger ones did not fit."""
+        return self._tiles.notices
+
+    def tiling(self, height: int, width: int) -> Tiling:
+        """How pictures of that size are cut, decided when it is first asked for.
+
+        Raises:
+            FlavrRuntimeError: the model cannot take such pictures.
+        """
+        return self._tiles.tiling(height, width)
+
+    @property
+    def runs_in_main_memory(self) -> bool:
+        """Whether what a window takes is known before: a GPU's memory is its own."""
+        return self.provider in _IN_MAIN_MEMORY
+
+    @property
+    def _session(self) -> Session:
+        return self._tiles.session
 
     def between(self, f0: Rgb, f1: Rgb, f2: Rgb, f3: Rgb) -> list[Rgb]:
         """The model's new frames between `f1` and `f2`, in time order: `model.factor - 1` of them.
@@ -129,7 +160,7 @@ class Interpolator:
             InputError: wrong type, shape or size.
             ModelError: ONNX Runtime failed, for want of memory perhaps.
         """
-        return self._session.run((f0, f1, f2, f3))
+        return self._tiles.run((f0, f1, f2, f3))
 
     def cancel(self) -> None:
         """Let calls that run in other threads fail soon, with ModelError."""
@@ -174,12 +205,12 @@ class Interpolator:
 
     def _between(self, window: tuple[Frame, Frame, Frame, Frame]) -> list[Rgb]:
         """`between` for frames of a stream, which remember what they were converted to."""
-        return self._session.run([self._prepared(frame) for frame in window])
+        return self._tiles.run([self._prepared(frame) for frame in window])
 
-    def _prepared(self, frame: Frame) -> Prepared:
+    def _prepared(self, frame: Frame) -> PreparedTiles:
         known = frame.prepared
-        if not isinstance(known, Prepared) or known.session is not self._session:
-            known = frame.prepared = self._session.prepare(frame.rgb)
+        if not isinstance(known, PreparedTiles) or not self._tiles.takes(known):
+            known = frame.prepared = self._tiles.prepare(frame.rgb)
         return known
 
     def _pass(self, frames: Iterable[Frame], stage: int, at_cut: AtCut) -> Iterator[Frame]:
@@ -288,3 +319,9 @@ def _recognised(frames: Iterable[Frame]) -> Iterator[Frame]:
         else:
             last = frame
         yield last
+
+
+def _window_budget(model: ModelInfo) -> int | None:
+    """What one window may take, once the model is loaded."""
+    available = available_bytes()
+    return None if available is None else round(available * WINDOW_SHARE) - loaded_bytes(model)

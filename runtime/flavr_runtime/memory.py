@@ -10,16 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from flavr_runtime.frames import StreamInfo
 from flavr_runtime.session import ModelInfo
 
-__all__ = ["available_bytes", "peak_bytes", "resident_bytes", "window_bytes"]
+__all__ = [
+    "WINDOW_SHARE",
+    "available_bytes",
+    "loaded_bytes",
+    "peak_bytes",
+    "planned_bytes",
+    "resident_bytes",
+    "window_bytes",
+]
 
 _MULTIPLE = 8  # to which the graph pads height and width
 
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """Bytes that one window takes at its peak for each pixel: `per_width` times the network's width, and more."""
+    """Bytes of a window for each pixel at its peak: `per_width` by the network's width, plus `more`."""
 
     per_width: float
     more: float
@@ -32,6 +41,18 @@ ACTIVATIONS: Mapping[str, Activations] = MappingProxyType(
     {"conv2d": Activations(50, 60), "conv3d": Activations(305, 120)}
 )
 
+PIPELINE_BYTES = 290
+"""For each pixel: decoded frames, RGB and the encoder's own. Measured with H.264 at 360 and 1080 lines."""
+
+PIPELINE_FIXED = 20_000_000
+"""Bytes for what is loaded with the first frame: the cut detector, threads."""
+
+WINDOW_SHARE = 0.8
+"""Of the available memory, what a window may take: the rest is for the pipeline and for other programs."""
+
+TYPICAL_PROGRAM = 200_000_000
+"""What a program has taken with a small model loaded, where the system does not tell."""
+
 
 def window_bytes(model: ModelInfo, height: int, width: int) -> int:
     """What ONNX Runtime needs on a CPU for one window of that size, beyond the loaded model.
@@ -42,6 +63,22 @@ def window_bytes(model: ModelInfo, height: int, width: int) -> int:
     known = ACTIVATIONS.get(model.graph, max(ACTIVATIONS.values(), key=lambda each: each.per_width))
     pixels = -(-height // _MULTIPLE) * -(-width // _MULTIPLE) * _MULTIPLE**2
     return round(pixels * (known.per_width * model.width + known.more))
+
+
+def loaded_bytes(model: ModelInfo) -> int:
+    """What a loaded model takes: weights as stored, cut for the edge frames, and packed for the kernels."""
+    return 6 * model.path.stat().st_size
+
+
+def planned_bytes(model: ModelInfo, tile: tuple[int, int], info: StreamInfo) -> int:
+    """The most that a run on a CPU will have in memory, as far as it is known once the model is loaded.
+
+    Args:
+        tile: height and width of what the network is given at once.
+    """
+    deep = 2 if info.bits > 8 else 1
+    carried = info.height * info.width * PIPELINE_BYTES * deep
+    return (resident_bytes() or TYPICAL_PROGRAM) + PIPELINE_FIXED + carried + window_bytes(model, *tile)
 
 
 def available_bytes() -> int | None:

@@ -14,7 +14,7 @@ from flavr_runtime._device import BoundMemory, HostMemory, Memory
 from flavr_runtime._io_kinds import IO_KINDS, IoKind, Tensor
 from flavr_runtime._ort_session import first_line, load, placed_nodes, tells_placement
 from flavr_runtime.engine_cache import engine_folder, engine_key
-from flavr_runtime.errors import InputError, ModelError
+from flavr_runtime.errors import InputError, ModelError, OutOfMemoryError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.profile import spent
 from flavr_runtime.providers import Engine, Selected, session_providers
@@ -26,6 +26,18 @@ WINDOW = 4  # frames that the network looks at
 _NAMED = 5  # nodes of another provider that a notice names
 _CPU = "CPUExecutionProvider"
 FORMATS = ("1",)  # versions of the file format that this runtime understands
+
+# What the providers say of it, in lower case: ONNX Runtime's arena, C++, CUDA and HIP, cuDNN, Direct3D.
+_OUT_OF_MEMORY = (
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "out of memory",
+    "outofmemory",
+    "alloc_failed",
+    "not enough memory",
+    "8007000e",
+)
 
 DEFAULT_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x.onnx"
 DEEP_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x_float.onnx"
@@ -157,7 +169,8 @@ class Session:
 
         Raises:
             InputError: wrong number, type or size of frames.
-            ModelError: ONNX Runtime failed, for want of memory perhaps.
+            OutOfMemoryError: a window of this size does not fit.
+            ModelError: ONNX Runtime failed otherwise.
         """
         import onnxruntime as ort
 
@@ -175,7 +188,8 @@ class Session:
         except Exception as error:  # ONNX Runtime has no error base class short of this
             height, width = ready[0].shape[:2]
             cure = "; fix the size with flavr-export --size" if self._wants_size() else ""
-            raise ModelError(
+            kind = OutOfMemoryError if _is_out_of_memory(error) else ModelError
+            raise kind(
                 f"{self.selected.execution_provider} failed on a {width}x{height} window of "
                 f"{self.info.path.name}: {first_line(error)}{cure}"
             ) from error
@@ -258,21 +272,13 @@ class Session:
         try:
             return self._memory.place(tensor)
         except Exception as error:  # as above
-            raise ModelError(
+            kind = OutOfMemoryError if _is_out_of_memory(error) else ModelError
+            raise kind(
                 f"{self.selected.execution_provider} takes no more frames: {first_line(error)}"
             ) from error
 
     def _check(self, frames: Sequence[Rgb | Prepared]) -> None:
-        if len(frames) != WINDOW:
-            raise InputError(f"{len(frames)} frames were given; FLAVR looks at {WINDOW}")
-        for position, frame in enumerate(frames):
-            if not isinstance(frame, Prepared):
-                check_picture(frame, position)
-            if frame.shape != frames[0].shape:
-                raise InputError(
-                    f"frame {position} is {frame.shape[1]}x{frame.shape[0]}, "
-                    f"frame 0 is {frames[0].shape[1]}x{frames[0].shape[0]}; one size is needed"
-                )
+        check_window(frames)
         height, width = frames[0].shape[:2]
         check_size(self.info, width, height)
         if self._size is not None and self._size != (height, width):
@@ -379,6 +385,24 @@ def check_picture(picture: object, position: int) -> None:
         )
 
 
+def check_window(frames: Sequence[Rgb | Prepared]) -> None:
+    """Refuse what is no window.
+
+    Raises:
+        InputError: naming the frame that is wrong by its position.
+    """
+    if len(frames) != WINDOW:
+        raise InputError(f"{len(frames)} frames were given; FLAVR looks at {WINDOW}")
+    for position, frame in enumerate(frames):
+        if not isinstance(frame, Prepared):
+            check_picture(frame, position)
+        if frame.shape != frames[0].shape:
+            raise InputError(
+                f"frame {position} is {frame.shape[1]}x{frame.shape[0]}, "
+                f"frame 0 is {frames[0].shape[1]}x{frames[0].shape[0]}; one size is needed"
+            )
+
+
 def check_size(info: ModelInfo, width: int, height: int) -> None:
     """Refuse pictures that a model of fixed size does not take.
 
@@ -396,3 +420,7 @@ def _runtime_version() -> str:
     import onnxruntime as ort
 
     return str(ort.__version__)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)

@@ -10,19 +10,39 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flavr_runtime.errors import InputError, OutOfMemoryError, UsageError
 from flavr_runtime.frames import Rgb
+from flavr_runtime.memory import window_bytes
+from flavr_runtime.session import ModelInfo, Prepared, Session, check_picture, check_size, check_window
 
-__all__ = ["OVERLAP", "Tiling", "fewest_tiles", "run_tiled", "tiles_of_side", "tiles_of_size"]
+__all__ = [
+    "OVERLAP",
+    "PreparedTiles",
+    "TileSetting",
+    "TiledSession",
+    "Tiling",
+    "check_tiles",
+    "choose_tiling",
+    "fewest_tiles",
+    "run_tiled",
+    "tiles_of_side",
+    "tiles_of_size",
+]
 
-OVERLAP = 64
-"""Pixels that neighbouring tiles share at least, see docs/memory.md for how it was chosen."""
+TileSetting = Literal["auto", "off"] | int
+"""Tiles where a picture does not fit, never, or of at most so many pixels a side."""
+
+OVERLAP = 32
+"""Pixels that neighbouring tiles share at least. Less shows first at the seams, more wins nothing: what is
+left comes from the gates (docs/memory.md)."""
 
 MULTIPLE = 8  # of which the network wants sides to be: anything else is padded in the graph
-SMALLEST_SIDE = 2 * OVERLAP + 64  # smaller tiles are mostly overlap
+SMALLEST_SIDE = 4 * OVERLAP  # smaller tiles are mostly overlap
 _MOST_PER_AXIS = 64
 
 
@@ -50,10 +70,192 @@ class Tiling:
         """Pixels computed for one window, those that are shared more than once."""
         return self.count * self.tile_height * self.tile_width
 
+    def places(self) -> list[tuple[slice, slice]]:
+        """Of each tile, row by row."""
+        return [
+            (slice(top, top + self.tile_height), slice(left, left + self.tile_width))
+            for top, left in product(self.tops, self.lefts)
+        ]
+
+    def parts(self, picture: Rgb) -> list[Rgb]:
+        """The picture's tiles, row by row."""
+        return [picture] if self.is_whole else [picture[place].copy() for place in self.places()]
+
     def __str__(self) -> str:
         if self.is_whole:
             return f"whole {self.width}x{self.height} pictures"
         return f"{self.count} tiles of {self.tile_width}x{self.tile_height}"
+
+
+@dataclass(slots=True)
+class PreparedTiles:
+    """A picture as one session takes it, tile by tile."""
+
+    session: Session
+    tiling: Tiling
+    picture: Rgb
+    parts: list[Prepared]
+
+
+class TiledSession:
+    """A session for pictures of any size: they are cut where they do not fit, or as they are told to be."""
+
+    def __init__(
+        self,
+        model: ModelInfo,
+        make: Callable[[tuple[int, int] | None], Session],
+        setting: TileSetting = "auto",
+        budget: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Make a session.
+
+        Args:
+            make: a session for pictures of that (height, width), of a tile that is; for None, for any.
+            budget: the bytes that one window may take; where it is not known, pictures are cut only once they
+                have not fitted.
+            size: (height, width) of all pictures, where known: others are refused then.
+
+        Raises:
+            InputError, UsageError: a model of fixed size cannot take such pictures.
+        """
+        self.notices: list[str] = []
+        self._model, self._make, self._setting, self._budget, self._size = model, make, setting, budget, size
+        self._tiling = None if size is None else self._chosen(*size)
+        self.session = make(self._tile_size())
+
+    def tiling(self, height: int, width: int) -> Tiling:
+        """How pictures of that size are cut; it stays so until one does not fit.
+
+        Raises:
+            InputError, UsageError: they cannot be taken.
+        """
+        if self._size not in (None, (height, width)):
+            raise InputError(
+                f"the session was made for {self._size[1]}x{self._size[0]} pictures, "
+                f"these are {width}x{height}"
+            )
+        known = self._tiling
+        if known is None or (known.height, known.width) != (height, width):
+            known = self._tiling = self._chosen(height, width)
+        return known
+
+    def prepare(self, picture: Rgb) -> PreparedTiles:
+        """Convert a picture, and upload it, once for all the windows that it is in.
+
+        Raises:
+            InputError: wrong type, shape or size.
+            OutOfMemoryError: the device refuses it.
+        """
+        check_picture(picture, 0)
+        tiling = self.tiling(*picture.shape[:2])
+        parts = [self.session.prepare(part) for part in tiling.parts(picture)]
+        return PreparedTiles(self.session, tiling, picture, parts)
+
+    def takes(self, prepared: PreparedTiles) -> bool:
+        """Whether that picture is prepared as it is needed now."""
+        return prepared.session is self.session and prepared.tiling == self._tiling
+
+    def run(self, frames: Sequence[Rgb | PreparedTiles]) -> list[Rgb]:
+        """The new frames between the middle two of four, as `Session.run`.
+
+        Raises:
+            OutOfMemoryError: not even small tiles fit, or there are to be none.
+        """
+        pictures = [each.picture if isinstance(each, PreparedTiles) else each for each in frames]
+        check_window(pictures)
+        while True:
+            tiling = self.tiling(*pictures[0].shape[:2])
+            try:
+                return self._run([self._ready(each) for each in frames], tiling)
+            except OutOfMemoryError as error:
+                self._shrink(tiling, error)
+
+    def warm_up(self) -> None:
+        """`Session.warm_up`, in smaller tiles where it does not fit.
+
+        Raises:
+            OutOfMemoryError: as for `run`.
+        """
+        while True:
+            try:
+                return self.session.warm_up()
+            except OutOfMemoryError as error:
+                if self._tiling is None:
+                    raise
+                self._shrink(self._tiling, error)
+
+    def _shrink(self, tiling: Tiling, error: OutOfMemoryError) -> None:
+        smaller = self._smaller(tiling)
+        if smaller is None:
+            cure = "--tile auto cuts it" if self._setting == "off" else "free some, or take a smaller one"
+            raise OutOfMemoryError(f"{error}: there is not enough memory; {cure}") from error
+        self.notices.append(f"{tiling} did not fit into memory: {smaller} from here on")
+        self._tiling = smaller
+        if self._size is not None:
+            self.session = self._make(self._tile_size())
+
+    def _ready(self, frame: Rgb | PreparedTiles) -> PreparedTiles:
+        if not isinstance(frame, PreparedTiles):
+            return self.prepare(frame)
+        return frame if self.takes(frame) else self.prepare(frame.picture)
+
+    def _run(self, frames: Sequence[PreparedTiles], tiling: Tiling) -> list[Rgb]:
+        return _joined(tiling, lambda n: self.session.run([each.parts[n] for each in frames]))
+
+    def _chosen(self, height: int, width: int) -> Tiling:
+        check_tiles(self._model, height, width, self._setting)
+        return choose_tiling(self._model, height, width, self._setting, self._budget)
+
+    def _tile_size(self) -> tuple[int, int] | None:
+        tiling = self._tiling
+        return None if tiling is None else (tiling.tile_height, tiling.tile_width)
+
+    def _smaller(self, tiling: Tiling) -> Tiling | None:
+        """Tiles of half the pixels, or of fewer where there are none so small."""
+        if self._setting == "off" or self._model.size is not None:
+            return None
+        pixels = tiling.tile_height * tiling.tile_width
+
+        def of_at_most(most: int) -> Tiling | None:
+            return fewest_tiles(tiling.height, tiling.width, lambda *size: math.prod(size) <= most)
+
+        return of_at_most(pixels // 2) or of_at_most(pixels - 1)
+
+
+def check_tiles(model: ModelInfo, height: int, width: int, setting: TileSetting) -> None:
+    """Refuse pictures that a model of fixed size cannot take, in tiles neither.
+
+    Raises:
+        InputError: naming both sizes and the export option that helps.
+        UsageError: tiles of another size are asked for.
+    """
+    if model.size in (None, (height, width)):
+        return
+    if isinstance(setting, int):
+        raise UsageError(
+            f"--tile {setting}: {model.path.name} takes {model.size[1]}x{model.size[0]} pictures only; leave "
+            "the tiles to it, or export it without --size"
+        )
+    if setting == "off" or model.size[0] > height or model.size[1] > width:
+        check_size(model, width, height)
+
+
+def choose_tiling(
+    model: ModelInfo, height: int, width: int, setting: TileSetting, budget: int | None
+) -> Tiling:
+    """The whole picture where it may be and one window of it takes no more than `budget` bytes, else tiles.
+
+    Where the smallest tiles take more as well, they are taken: what fits is a prediction.
+    """
+    if model.size is not None:
+        return tiles_of_size(height, width, *model.size)
+    if isinstance(setting, int):
+        return tiles_of_side(height, width, setting)
+    if setting == "off" or budget is None:
+        return tiles_of_side(height, width, max(height, width))
+    fitting = fewest_tiles(height, width, lambda *size: window_bytes(model, *size) <= budget)
+    return fitting or tiles_of_side(height, width, SMALLEST_SIDE)
 
 
 def tiles_of_size(
@@ -91,24 +293,32 @@ def fewest_tiles(
 
 def run_tiled(run: Callable[[Sequence[Rgb]], list[Rgb]], tiling: Tiling, frames: Sequence[Rgb]) -> list[Rgb]:
     """What `run` makes of a window, tile by tile."""
+    parts = [tiling.parts(frame) for frame in frames]
+    return _joined(tiling, lambda n: run([each[n] for each in parts]))
+
+
+def _joined(tiling: Tiling, make: Callable[[int], list[Rgb]]) -> list[Rgb]:
+    """Pictures from those of the tiles, which are made one after the other."""
     if tiling.is_whole:
-        return run(frames)
+        return make(0)
     sums: list[NDArray[np.float32]] = []
-    dtype: np.dtype[np.uint8 | np.uint16] = frames[0].dtype
+    deep = False
     down = _weights(tiling.tops, tiling.tile_height)
     across = _weights(tiling.lefts, tiling.tile_width)
-    for (top, rows), (left, columns) in product(
-        zip(tiling.tops, down, strict=True), zip(tiling.lefts, across, strict=True)
-    ):
-        place = slice(top, top + tiling.tile_height), slice(left, left + tiling.tile_width)
-        pictures = run([np.ascontiguousarray(frame[place]) for frame in frames])
+    for n, (place, (rows, columns)) in enumerate(zip(tiling.places(), product(down, across), strict=True)):
+        pictures = make(n)
         if not sums:
-            dtype = pictures[0].dtype
+            deep = pictures[0].dtype == np.uint16
             sums = [np.zeros((tiling.height, tiling.width, 3), np.float32) for _ in pictures]
         share = rows[:, None, None] * columns[None, :, None]
         for total, picture in zip(sums, pictures, strict=True):
             total[place] += picture * share
-    return [np.rint(total, out=total).astype(dtype) for total in sums]
+    return [_rounded(total, deep=deep) for total in sums]
+
+
+def _rounded(picture: NDArray[np.float32], *, deep: bool) -> Rgb:
+    codes = np.rint(picture, out=picture)
+    return codes.astype(np.uint16) if deep else codes.astype(np.uint8)
 
 
 def _grid(height: int, width: int, rows: int, columns: int, overlap: int) -> Tiling:
