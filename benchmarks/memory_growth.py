@@ -51,8 +51,8 @@ def main(short: int, long: int, output: Path | None) -> None:
         peaks = {seconds: _peak(Path(folder), model, seconds) for seconds in (short, long)}
     growth = peaks[long] - peaks[short]
     for seconds, peak in peaks.items():
-        print(f"{seconds:4} s: {peak / 2**20:.1f} MB at most")
-    print(f"growth: {growth / 2**20:+.1f} MB")
+        print(f"{seconds:4} s: {peak / 1e6:.1f} MB at most")
+    print(f"growth: {growth / 1e6:+.1f} MB")
     if output is not None:
         report = {
             "benchmark": "memory_growth",
