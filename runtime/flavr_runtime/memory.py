@@ -34,11 +34,12 @@ class Activations:
     more: float
 
 
-# Measured by benchmarks/memory_model.py: ONNX Runtime 1.32 on a CPU, widths 2, 16 and 64; the figures are in
-# benchmarks/results/. The 2-D graph holds two feature maps of full size at its peak, the 3-D one also unfolds
-# the picture for its convolutions. Depth and number of new frames change little: their maps are smaller.
+# Measured by benchmarks/memory_model.py: ONNX Runtime 1.32 on a CPU, widths 2 to 64 (winograd: 16 only); the
+# figures are in benchmarks/results/. The 2-D graph holds two feature maps of full size at its peak, the 3-D one
+# also unfolds the picture for its convolutions. Depth and number of new frames change little: their maps are
+# smaller.
 ACTIVATIONS: Mapping[str, Activations] = MappingProxyType(
-    {"conv2d": Activations(50, 60), "conv3d": Activations(305, 120)}
+    {"conv2d": Activations(50, 60), "conv3d": Activations(305, 120), "winograd": Activations(72, 40)}
 )
 
 PIPELINE_BYTES = 290
@@ -78,7 +79,10 @@ def planned_bytes(model: ModelInfo, tile: tuple[int, int], info: StreamInfo) -> 
     """
     deep = 2 if info.bits > 8 else 1
     carried = info.height * info.width * PIPELINE_BYTES * deep
-    return (resident_bytes() or TYPICAL_PROGRAM) + PIPELINE_FIXED + carried + window_bytes(model, *tile)
+    running = (resident_bytes() or TYPICAL_PROGRAM) + PIPELINE_FIXED + carried + window_bytes(model, *tile)
+    return max(
+        running, peak_bytes() or 0
+    )  # to load a large model can take more than to run it on small pictures
 
 
 def available_bytes() -> int | None:
