@@ -34,10 +34,10 @@ class Activations:
     more: float
 
 
-# Measured by benchmarks/memory_model.py: ONNX Runtime 1.32 on a CPU, widths 2 to 64 (winograd: 16 only); the
-# figures are in benchmarks/results/. The 2-D graph holds two feature maps of full size at its peak, the 3-D one
-# also unfolds the picture for its convolutions. Depth and number of new frames change little: their maps are
-# smaller.
+# Measured by benchmarks/memory_model.py: ONNX Runtime 1.32 on a CPU, widths 2 to 64 (winograd: 16 only). The
+# figures are in benchmarks/results/. The 2-D graph holds two feature maps of full size at its peak, the 3-D
+# one also unfolds the picture for its convolutions. Depth and number of new frames change little: their maps
+# are smaller.
 ACTIVATIONS: Mapping[str, Activations] = MappingProxyType(
     {"conv2d": Activations(50, 60), "conv3d": Activations(305, 120), "winograd": Activations(72, 40)}
 )
