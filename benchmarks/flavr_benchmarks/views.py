@@ -42,11 +42,14 @@ def size_text(value: int | None) -> str:
 
 
 def share_of_ceiling(report: Report, row: Row) -> float | None:
-    """GFLOP/s of the network as published, of the best matrix product in this precision."""
+    """GFLOP/s of the network as published, of the best matrix product in this precision.
+
+    Or in fp32, where that is faster: engines compute types that a CPU has no instructions for in fp32.
+    """
     speed = row.gflop_per_second
     device = "cpu" if row.device.startswith("CPU") else "cuda"
-    ceiling = report.ceiling(device, row.key.precision)
-    return None if speed is None or not ceiling else speed / ceiling
+    own, full = (report.ceiling(device, precision) for precision in (row.key.precision, "fp32"))
+    return None if speed is None or not own else speed / max(own, full or 0.0)
 
 
 def new_fps(row: Row) -> float | None:
@@ -113,7 +116,7 @@ SPEED = (
     ),
     Column(
         "of ceiling",
-        "those, of the best matrix product of this precision on this machine",
+        "those, of the best matrix product of this precision (or fp32) on this machine",
         share_of_ceiling,
         lambda report, row: figure(
             None if (share := share_of_ceiling(report, row)) is None else 100 * share, 0, " %"

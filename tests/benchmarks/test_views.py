@@ -135,6 +135,9 @@ def test_without_a_network_the_sentence_says_so() -> None:
 def test_the_share_of_the_ceiling_is_of_the_same_precision(mixed: Report) -> None:
     assert share_of_ceiling(mixed, mixed.rows[0]) == pytest.approx(60.0 / 0.1 / 100)
     assert share_of_ceiling(mixed, row(precision="int8")) is None  # it could not be measured
+    slow = mixed.ceilings[1]
+    slow.precision, slow.failure, slow.gflop_per_second = "fp16", None, 1.0  # no instructions for it here
+    assert share_of_ceiling(mixed, row(precision="fp16")) == pytest.approx(60.0 / 0.1 / 100)
 
 
 def test_published_figures_stand_beside_ours_only_where_the_protocol_is_theirs(mixed: Report) -> None:
