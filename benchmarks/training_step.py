@@ -37,6 +37,14 @@ Step = Callable[[], None]
 
 @click.command()
 @click.option("--width", "widths", multiple=True, default=(16, 64), show_default=True)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(PRECISION_NAMES),
+    default=PRECISION_NAMES,
+    show_default=True,
+)
 @click.option("--crop", default=96, show_default=True)
 @click.option("--batch", default=4, show_default=True, help="A quarter of it at width 64 on a CPU.")
 @click.option("--rounds", default=10, show_default=True, help="A third of them at width 64.")
@@ -45,6 +53,7 @@ Step = Callable[[], None]
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(
     widths: tuple[int, ...],
+    precisions: tuple[str, ...],
     crop: int,
     batch: int,
     rounds: int,
@@ -67,18 +76,20 @@ def main(
     for width in widths:
         wide = width >= 64
         windows = max(1, batch // 4) if wide and where.type == "cpu" else batch
-        figures = measure(width, crop, windows, max(2, rounds // 3) if wide else rounds, where)
+        figures = measure(width, precisions, crop, windows, max(2, rounds // 3) if wide else rounds, where)
         report[f"width {width}"] = figures
         _print(width, figures)
         if output is not None:
             output.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def measure(width: int, crop: int, batch: int, rounds: int, device: torch.device) -> dict[str, object]:
+def measure(
+    width: int, precisions: tuple[str, ...], crop: int, batch: int, rounds: int, device: torch.device
+) -> dict[str, object]:
     """Seconds of every step of every variant, and what follows from them."""
     steps = {
         f"{precision} {layout}": _step(width, crop, batch, precision, layout, device)
-        for precision, layout in itertools.product(PRECISION_NAMES, LAYOUTS)
+        for precision, layout in itertools.product(precisions, LAYOUTS)
     }
     # The first step warms up, and makes Adam's state.
     first = {name: _seconds(step, device) for name, step in steps.items()}

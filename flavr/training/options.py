@@ -160,7 +160,7 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             "channels_last",
             bool,
             "Memory layout: channels innermost.",
-            unset="on, but for fp32 on a GPU",
+            unset="on for bf16 and fp16 on a GPU, and below width 64 on a CPU",
         ),
         _Row("compile", None, "torch.compile: minutes to start, then faster steps."),
     ),
