@@ -77,14 +77,13 @@ def _peak_text() -> str:
     return "" if peak is None else f", {_size_text(peak)} of memory at most"
 
 
-def print_estimate(job: Job, estimate: Estimate) -> None:
+def print_estimate(job: Job, estimate: Estimate, interpolator: Interpolator) -> None:
     """What --dry-run has found out, on standard output."""
     frames = "frames as long as the input lasts"
     if estimate.frames is not None:
         frames = f"{estimate.frames} frames, {float(estimate.frames / job.timing.rate):.2f} s"
     click.echo(f"would write {job.output}: {rate_text(job.timing.rate)} fps, {frames}")
-    if estimate.memory is not None:
-        click.echo(f"memory: about {estimate.memory / 2**20:.0f} MiB")
+    click.echo(_memory_text(job, interpolator))
     each = f"{estimate.window_seconds:.3g} s for a window of the network"
     if estimate.seconds is None:
         click.echo(f"time: {each}")

@@ -105,7 +105,7 @@ def _run(job: Job, options: RunOptions) -> None:
         print_plan(job, interpolator)
     interpolator.warm_up()
     if options.report.dry_run:
-        print_estimate(job, estimated(job, interpolator))
+        print_estimate(job, estimated(job, interpolator), interpolator)
         return
     with (
         kept_frames_stated(job),

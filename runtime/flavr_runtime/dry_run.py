@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "estimated", "window_count"]
 
 _TIMED = 2
-_AHEAD = 64  # frames that encoders look ahead and the pipeline holds, at most: x264 takes 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,6 @@ class Estimate:
     frames: int | None  # of the result
     windows: int | None  # at most: repeated frames and cuts need none
     window_seconds: float
-    memory: int | None  # bytes; None where the system does not tell
 
     @property
     def seconds(self) -> float | None:
@@ -53,9 +49,7 @@ def estimated(job: Job, interpolator: Interpolator) -> Estimate:
     windows = None
     if info.frame_count is not None and frames is not None:
         windows = window_count(job.timing, interpolator.model.factor, info.frame_count, frames)
-    used = _peak_memory()
-    memory = None if used is None else used + _AHEAD * 3 * info.width * info.height * math.ceil(info.bits / 8)
-    return Estimate(frames, windows, min(taken), memory)  # the first one may have warmed something up
+    return Estimate(frames, windows, min(taken))  # the first one may have warmed something up
 
 
 def window_count(timing: Timing, native: int, source_frames: int, frames: int) -> int:
@@ -66,13 +60,3 @@ def window_count(timing: Timing, native: int, source_frames: int, frames: int) -
         intervals *= stage
     # Only what is shown is made, each picture by way of at most one window a pass.
     return min(every, frames * len(passes)) if timing.resampled else every
-
-
-def _peak_memory() -> int | None:
-    """Bytes that this process has held at once so far."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
