@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flavr_export.compatibility import Blocker, blockers
-    from flavr_export.errors import ExportError, MismatchError, MissingPackageError, UnsupportedError
+    from flavr_export.errors import (
+        CalibrationError,
+        ExportError,
+        MismatchError,
+        MissingPackageError,
+        UnsupportedError,
+    )
     from flavr_export.exporter import Exported, export
     from flavr_export.spec import ExportSpec
     from flavr_export.targets import TARGETS, Target
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "TARGETS": "targets",
     "Blocker": "compatibility",
+    "CalibrationError": "errors",
     "ExportError": "errors",
     "ExportSpec": "spec",
     "Exported": "exporter",
@@ -34,6 +41,7 @@ _HOMES = {
 __all__ = [
     "TARGETS",
     "Blocker",
+    "CalibrationError",
     "ExportError",
     "ExportSpec",
     "Exported",

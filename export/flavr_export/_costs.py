@@ -38,7 +38,7 @@ class Costs:
 
 
 COSTS: Mapping[Way, Costs] = MappingProxyType(
-    # ONNX Runtime 1.32 on an AVX2 EPYC; layers of 16 to 512 channels
+    # benchmarks/results/winograd-layers-cpu-avx2-2core-ort1.32.json, another run of it
     {"time": Costs(product=0.0231, move=1.87), "space": Costs(product=0.0302, move=2.13)}
 )
 

@@ -13,8 +13,10 @@ import click
 
 from flavr_export.spec import (
     ALLOWED,
+    CALIBRATIONS,
     DEFAULT_OPSET,
     OLDEST_OPSET,
+    Calibration,
     ExportSpec,
     GraphForm,
     Io,
@@ -24,6 +26,7 @@ from flavr_export.spec import (
 from flavr_export.targets import TARGETS, best_graph
 
 if TYPE_CHECKING:
+    from flavr_export._quantise import Quantised
     from flavr_export.exporter import Exported
 
 _EXAMPLES = """
@@ -32,6 +35,7 @@ Examples:
   flavr-export --ckpt model.pth
   flavr-export --ckpt model.pth --for cpu                         (fastest on a CPU)
   flavr-export --ckpt model.pth -o model_720p.onnx --size 720x1280 --for tensorrt
+  flavr-export --ckpt model.pth --precision int8 --calibrate clips/ --report-sensitivity
   flavr-export --ckpt model.pth --io packed --size 1080x1920      (for vs-mlrt)
   flavr-export --ckpt model.pth --io float --padding slices --size 720x1280 --for coreml
 """
@@ -71,7 +75,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     default="auto",
     show_default=True,
     help="conv2d: no tensor of rank 5, runs everywhere. winograd: the same with far fewer multiplications, "
-    "up to 2.8x faster on CPUs, several times the memory for weights. conv3d: as published. "
+    "1.6x to 2.6x faster on CPUs, several times the memory for weights. conv3d: as published. "
     "auto: the fastest of them on all of the providers named with --for, conv2d without.",
 )
 @click.option(
@@ -80,7 +84,23 @@ class _Size(click.ParamType[tuple[int, int]]):
     default="fp32",
     show_default=True,
     help="Arithmetic of the network. fp16: weights and activations of 16 bits, for GPUs; the ends, the means "
-    "and the last convolution stay in float32.",
+    "and the last convolution stay in float32. int8: convolutions of 8 bits, calibrated with --calibrate.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="CLIP_OR_DIR",
+    help="For int8: real frames, like those it will see. A clip, a folder of images, or a folder of those.",
+)
+@click.option(
+    "--calibration",
+    type=click.Choice(["auto", *CALIBRATIONS]),
+    default="auto",
+    show_default=True,
+    help="For int8: how ranges are found. auto: the one that costs least on frames held out.",
+)
+@click.option(
+    "--report-sensitivity", is_flag=True, help="For int8: list what quantising each layer alone costs."
 )
 @click.option(
     "--io",
@@ -124,6 +144,9 @@ def flavr_export(
     output: Path | None,
     graph: GraphForm | Literal["auto"],
     precision: Precision,
+    calibrate: Path | None,
+    calibration: Calibration | Literal["auto"],
+    report_sensitivity: bool,
     io: Io,
     size: tuple[int, int] | None,
     opset: int,
@@ -140,7 +163,19 @@ def flavr_export(
     form = best_graph(targets, precision) if graph == "auto" else graph
     spec = ExportSpec(graph=form, io=io, size=size, opset=opset, padding=padding)
     output = output or ckpt.parent / f"{ckpt.stem}.onnx"
-    exported = export(ckpt, output, spec, precision=precision, targets=targets)
+    if precision != "int8" and (calibration != "auto" or report_sensitivity):
+        option = "--report-sensitivity" if report_sensitivity else "--calibration"
+        raise click.UsageError(f"{option} is for --precision int8")
+    exported = export(
+        ckpt,
+        output,
+        spec,
+        precision=precision,
+        targets=targets,
+        calibrate=calibrate,
+        calibrations=CALIBRATIONS if calibration == "auto" else (calibration,),
+        scan=report_sensitivity,
+    )
     for notice in exported.checkpoint.notices:
         click.echo(f"note: {notice}", err=True)
     _print_summary(exported)
@@ -171,6 +206,8 @@ def _print_summary(exported: Exported) -> None:
         "against PyTorch": f"{difference} at {sizes}",
         "allowed": f"max abs {allowed.max_abs:.0e}, PSNR {allowed.psnr:g} dB, rounding to code values aside",
     }
+    if exported.quantised is not None:
+        rows |= _quantisation_rows(exported.quantised)
     if exported.targets:
         rows["checked for"] = ", ".join(TARGETS[name].title for name in exported.targets)
     table = Table(box=box.SIMPLE, show_header=False)
@@ -178,6 +215,20 @@ def _print_summary(exported: Exported) -> None:
         table.add_row(name, value, style=None)
     Console(soft_wrap=True, markup=False, emoji=False).print(table)  # a path may hold [brackets] or :colons:
     click.echo(f"Next: flavr-run clip.mp4 --model {shlex.quote(str(exported.path))}")
+
+
+def _quantisation_rows(quantised: Quantised) -> dict[str, str]:
+    tried = ", ".join(f"{name} {lost:+.3f}" for name, lost in quantised.tried.items())
+    rows = {
+        "calibration": f"{quantised.calibration}; dB lost on frames held out: {tried}",
+        "8 bits cost": f"{quantised.lost:.3f} dB against the true frames",
+    }
+    if quantised.float_layers:
+        rows["kept in float32"] = ", ".join(quantised.float_layers)
+    if quantised.sensitivity:
+        ordered = sorted(quantised.sensitivity.items(), key=lambda item: -item[1])
+        rows["each layer alone"] = "\n".join(f"{lost:+.4f} dB  {layer}" for layer, lost in ordered)
+    return rows
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 ExportError
 ├── UnsupportedError      something that cannot be written, or that the target provider cannot run
+├── CalibrationError      nothing to calibrate 8 bits with, or they cost too much quality
 ├── MismatchError         the written graph does not compute what PyTorch computes
 └── MissingPackageError   a package that the export needs is not installed
 
 Each message is one line that says what is wrong, with which value, and what to do about it.
 """
 
-__all__ = ["ExportError", "MismatchError", "MissingPackageError", "UnsupportedError"]
+__all__ = ["CalibrationError", "ExportError", "MismatchError", "MissingPackageError", "UnsupportedError"]
 
 
 class ExportError(Exception):
@@ -17,6 +18,10 @@ class ExportError(Exception):
 
 class UnsupportedError(ExportError):
     """An opset, size or option that cannot be written, or a node that the target provider cannot run."""
+
+
+class CalibrationError(ExportError):
+    """Frames to calibrate 8 bits with are missing or too few, or the quantised network loses too much."""
 
 
 class MismatchError(ExportError):

@@ -11,14 +11,16 @@ from pathlib import Path
 import onnx
 
 from flavr.checkpoints import Checkpoint, load_checkpoint
+from flavr_export._calibration import read_windows
 from flavr_export._half import halved, rounding_twin
+from flavr_export._quantise import Quantised, quantise
 from flavr_export.compatibility import Blocker, blockers
-from flavr_export.errors import ExportError, UnsupportedError
+from flavr_export.errors import CalibrationError, ExportError, UnsupportedError
 from flavr_export.graph import build_graph
 from flavr_export.opsets import check_opset
-from flavr_export.spec import ALLOWED, FORMAT_VERSION, ExportSpec, Precision
-from flavr_export.targets import TARGETS
-from flavr_export.verify import LARGEST_VERIFIED, Parity, verify, verify_extremes
+from flavr_export.spec import ALLOWED, CALIBRATIONS, FORMAT_VERSION, Calibration, ExportSpec, Precision
+from flavr_export.targets import TARGETS, best_quantisation
+from flavr_export.verify import LARGEST_VERIFIED, Parity, code_values, verify, verify_extremes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Exported:
     nodes: int
     size_bytes: int
     targets: tuple[str, ...]  # providers it was checked for
+    quantised: Quantised | None = None  # of an int8 file: how, and what it costs
 
 
 def export(
@@ -43,6 +46,9 @@ def export(
     precision: Precision = "fp32",
     targets: Sequence[str] = (),
     overwrite: bool = True,
+    calibrate: Path | str | None = None,
+    calibrations: Sequence[Calibration] = CALIBRATIONS,
+    scan: bool = False,
 ) -> Exported:
     """Write a checkpoint as a self-contained ONNX file, verified against PyTorch.
 
@@ -51,25 +57,40 @@ def export(
 
     Args:
         targets: provider names of `TARGETS` that the graph must suit.
+        calibrate: for int8, a clip, a folder of images or a folder of those: frames like those it will see.
+        calibrations: for int8, the ways of finding ranges to try.
+        scan: for int8, measure what each layer alone costs.
 
     Raises:
         flavr.CheckpointError: the checkpoint cannot be used.
         UnsupportedError: an opset, precision or target that cannot be served; the blocking nodes are named.
+        CalibrationError: nothing to calibrate int8 with, or int8 costs too much.
         MismatchError: the graph does not compute what PyTorch computes.
         ExportError: the output cannot be written.
     """
     spec, output = spec or ExportSpec(), Path(output)
     check_opset(spec.opset)
     _check_names(precision, targets)
-    _check_precision(precision, spec)
+    _check_precision(precision, spec, calibrate)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)
     _check_output(output, overwrite)
-    model = _build(checkpoint, spec, precision)
+    quantised = None
+    if precision == "int8" and calibrate is not None:
+        calibrating, held_out = read_windows(Path(calibrate), checkpoint.config.factor)
+        plain = build_graph(checkpoint.config, checkpoint.state_dict, ExportSpec(opset=spec.opset))
+        how = best_quantisation(targets)
+        quantised = quantise(
+            plain, calibrating, held_out, how, code_values, calibrations=calibrations, scan=scan
+        )
+    model = _build(checkpoint, spec, precision, quantised)
     _assert_form(model, spec)
     _refuse_blockers({TARGETS[target].title: blockers(model, TARGETS[target]) for target in targets})
-    parity = _verified(model, checkpoint, spec, precision)
-    onnx.helper.set_model_props(model, _metadata(model, checkpoint, spec, precision, parity))
+    parity = _verified(model, checkpoint, spec, precision, quantised)
+    facts = _metadata(model, checkpoint, spec, precision, parity)
+    if quantised is not None:
+        facts |= {"flavr.calibration": quantised.calibration, "flavr.psnr_lost_db": f"{quantised.lost:.3f}"}
+    onnx.helper.set_model_props(model, facts)
     _write(model, output)
     return Exported(
         path=output,
@@ -80,16 +101,25 @@ def export(
         nodes=len(model.graph.node),
         size_bytes=output.stat().st_size,
         targets=tuple(targets),
+        quantised=quantised,
     )
 
 
-def _build(checkpoint: Checkpoint, spec: ExportSpec, precision: Precision) -> onnx.ModelProto:
+def _build(
+    checkpoint: Checkpoint, spec: ExportSpec, precision: Precision, quantised: Quantised | None
+) -> onnx.ModelProto:
     model = build_graph(checkpoint.config, checkpoint.state_dict, spec)
+    if quantised is not None:
+        return quantised.applied(model)
     return halved(model) if precision == "fp16" else model
 
 
 def _verified(
-    model: onnx.ModelProto, checkpoint: Checkpoint, spec: ExportSpec, precision: Precision
+    model: onnx.ModelProto,
+    checkpoint: Checkpoint,
+    spec: ExportSpec,
+    precision: Precision,
+    quantised: Quantised | None,
 ) -> Parity:
     """Compare with PyTorch: at two sizes, and at a fixed one as far as it can be run in reasonable time.
 
@@ -97,7 +127,7 @@ def _verified(
     """
     network, allowed = checkpoint.network(), ALLOWED[precision]
     dynamic = replace(spec, size=None)
-    twin = model if spec.size is None else _build(checkpoint, dynamic, precision)
+    twin = model if spec.size is None else _build(checkpoint, dynamic, precision, quantised)
     parity = verify(twin.SerializeToString(), network, dynamic, allowed)
     if precision == "fp16":
         # ONNX Runtime's CPU provider computes half precision in float32, where nothing overflows.
@@ -132,11 +162,25 @@ def _check_names(precision: Precision, targets: Sequence[str]) -> None:
             raise UnsupportedError(f"provider {target} is not known; known: {', '.join(TARGETS)}")
 
 
-def _check_precision(precision: Precision, spec: ExportSpec) -> None:
+def _check_precision(precision: Precision, spec: ExportSpec, calibrate: Path | str | None) -> None:
     if precision != "fp32" and spec.graph == "winograd":
         raise UnsupportedError(
             f"the winograd graph cannot be written in {precision}: its sums and differences need float32's "
             "digits; use --graph conv2d"
+        )
+    if precision == "int8" and spec.graph != "conv2d":
+        raise UnsupportedError(
+            f"the {spec.graph} graph cannot be written in int8: 3-D convolutions have no 8-bit kernels; "
+            "use --graph conv2d"
+        )
+    if precision == "int8" and calibrate is None:
+        raise CalibrationError(
+            "int8 is calibrated on real frames; name a clip, a folder of images or a folder of clips with "
+            "--calibrate"
+        )
+    if precision != "int8" and calibrate is not None:
+        raise UnsupportedError(
+            f"{precision} is not calibrated; leave --calibrate out or add --precision int8"
         )
 
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from flavr_export.spec import GraphForm, Precision
 
 _FLOATS = frozenset({"float", "float16"})  # names of onnx.TensorProto.DataType, in lower case
-_BYTES = frozenset({"uint8"})
+_BYTES = frozenset({"uint8", "int8"})
 _INDICES = frozenset({"int64"})  # shapes, starts, ends: host-side arithmetic everywhere
 
 _ELEMENTWISE = ("Add", "Mul", "Sub", "Relu", "LeakyRelu", "Sigmoid", "Clip", "Round")
 _MOVEMENT = ("Cast", "Concat", "Gather", "Reshape", "Slice", "Transpose", "Unsqueeze")
+_QUANTISED = ("DequantizeLinear", "QuantizeLinear")
 _NETWORK = ("Conv", "ConvTranspose", "MatMul", "Pad", "ReduceMean", "Resize")
 _SHAPES = ("Div", "Mod", "Neg", "Shape")
-_ALL = frozenset(_ELEMENTWISE + _MOVEMENT + _NETWORK + _SHAPES)
+_ALL = frozenset(_QUANTISED + _ELEMENTWISE + _MOVEMENT + _NETWORK + _SHAPES)
 
 LOWER_OPSET = "use --opset 18"
 FLAT_GRAPH = "use --graph conv2d"
@@ -31,6 +33,22 @@ FLOAT_IO = "use --io float"
 
 DEFAULT_GRAPH: GraphForm = "conv2d"
 """For files that must run anywhere, and where nothing else was measured to be faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """What kind of 8-bit numbers a provider multiplies fastest; weights are int8, per output channel."""
+
+    activations: Literal["uint8", "int8"]
+    symmetric: bool  # zero stays zero
+    reduced_range: bool  # weights of 7 bits: x86 without VNNI adds up pairs of products in 16 bits
+
+
+X86 = Quantisation("uint8", symmetric=False, reduced_range=True)
+"""Exact with and without VNNI."""
+
+SYMMETRIC = Quantisation("int8", symmetric=True, reduced_range=False)
+"""GPUs and NPUs have no zero points in their kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,7 @@ class Target:
     operators: frozenset[str] = _ALL
     dtypes: frozenset[str] = _FLOATS | _BYTES | _INDICES
     dtype_cure: str = FLOAT_IO
+    quantisation: Quantisation = SYMMETRIC
     graph: GraphForm = DEFAULT_GRAPH  # the fastest where it was measured: benchmarks/results
 
 
@@ -73,7 +92,7 @@ _NO_RUN_TIME_SIZES = Limit("Shape", "sizes must be known when the model is loade
 _MIGRAPHX = Target("migraphx", "MIGraphX", range(13, 24), limits=_NO_DYNAMIC_PAD)
 
 _TABLE = (
-    Target("cpu", "ONNX Runtime CPU", range(10, 29), graph="winograd"),
+    Target("cpu", "ONNX Runtime CPU", range(10, 29), quantisation=X86, graph="winograd"),
     Target(
         "cuda",
         "CUDA",
@@ -84,7 +103,7 @@ _TABLE = (
     Target("tensorrt", "TensorRT", range(9, 21)),
     _MIGRAPHX,
     Target("rocm", "ROCm (MIGraphX)", _MIGRAPHX.opsets, limits=_MIGRAPHX.limits),
-    Target("openvino", "OpenVINO", range(13, 26)),
+    Target("openvino", "OpenVINO", range(13, 26), quantisation=X86),
     Target(
         "directml",
         "DirectML",
@@ -114,7 +133,7 @@ _TABLE = (
         ),
         dtypes=_FLOATS | _INDICES,
     ),
-    Target("wasm", "WebAssembly (onnxruntime-web)", range(13, 24)),
+    Target("wasm", "WebAssembly (onnxruntime-web)", range(13, 24), quantisation=X86),
     Target(
         "webnn",
         "WebNN (onnxruntime-web)",
@@ -134,3 +153,9 @@ def best_graph(targets: Sequence[str], precision: Precision) -> GraphForm:
     """What `--graph auto` means: the fastest form for all `targets`, or the default one where they differ."""
     forms = {TARGETS[target].graph for target in targets if precision == "fp32"}
     return forms.pop() if len(forms) == 1 else DEFAULT_GRAPH
+
+
+def best_quantisation(targets: Sequence[str]) -> Quantisation:
+    """The 8-bit numbers for all `targets`; those for x86 where they differ, or none is named."""
+    kinds = {TARGETS[target].quantisation for target in targets}
+    return kinds.pop() if len(kinds) == 1 else X86

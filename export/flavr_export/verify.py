@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from flavr.config import MULTIPLE
 from flavr.network import Flavr
+from flavr_export._calibration import Window
 from flavr_export._frames import extreme_frames, structured_frames
 from flavr_export.errors import ExportError, MismatchError, MissingPackageError
 from flavr_export.spec import ALLOWED_ON_EXTREMES, Allowed, ExportSpec
@@ -122,6 +123,17 @@ def _compared(
 
 def _decibels(squared: float, count: int) -> float:
     return math.inf if squared == 0 else -10 * math.log10(squared / count)
+
+
+def code_values(model: bytes, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+    """What a graph of uint8 pictures makes of each window, as [n, H, W, 3]."""
+    session = _session(model)
+    names = [value.name for value in session.get_outputs()]
+    made = []
+    for window in windows:
+        outputs = session.run(names, {f"frame{t}": frame for t, frame in enumerate(window.frames)})
+        made.append(np.concatenate(outputs).astype(np.float32))
+    return made
 
 
 def pytorch_frames(network: Flavr, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -98,7 +98,7 @@ def test_an_opset_that_onnx_runtime_does_not_load_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "precision int4 is not known; known: fp32, fp16"),
+        ({"precision": "int4"}, "precision int4 is not known; known: fp32, fp16, int8"),
         ({"targets": ["cpu", "cdua"]}, f"provider cdua is not known; known: {', '.join(TARGETS)}"),
     ],
 )

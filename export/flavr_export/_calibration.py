@@ -1,0 +1,88 @@
+"""Windows of real frames: what quantisation is calibrated with and what its loss is measured on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flavr._video import decode, find_videos
+from flavr.config import MULTIPLE, WINDOW
+from flavr.errors import DataError
+from flavr_export.errors import CalibrationError
+
+Rgb = NDArray[np.uint8]
+
+WINDOWS = 12
+"""Half of them calibrate, the others are held out."""
+
+_LONGEST_SIDE = 192  # pixels: ranges hardly depend on the size, time does
+_LONGEST_LOOK = 60  # frames decoded of one video
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Four frames of a video, and the ones between the middle two, which a network should make."""
+
+    frames: Sequence[Rgb]  # [1, H, W, 3]
+    between: Sequence[Rgb]
+
+
+def read_windows(place: Path, factor: int) -> tuple[list[Window], list[Window]]:
+    """Windows to calibrate with and windows held out, of a clip, a folder of images, or a folder of those.
+
+    A window of a network of `factor` is made of every `factor`-th frame: those between are the truth.
+
+    Raises:
+        CalibrationError: there is nothing to read, or too little of it.
+    """
+    try:
+        videos = find_videos([place])
+        per_video = max(2, -(-WINDOWS // len(videos)))
+        step = max(1, len(videos) // (WINDOWS // 2))  # of many videos, some from everywhere
+        found = [
+            window
+            for video in videos[::step]
+            for window in _windows(decode(video, _LONGEST_SIDE), factor, per_video)
+        ]
+    except DataError as error:
+        raise CalibrationError(f"cannot calibrate: {error}") from error
+    if len(found) < 2:
+        needed = _frames_needed(factor) + 1
+        raise CalibrationError(
+            f"{place} holds too little to calibrate with: a video of {needed} frames or more is needed"
+        )
+    alike = _of_one_size(found)
+    return alike[0::2][: WINDOWS // 2], alike[1::2][: WINDOWS // 2]
+
+
+def _frames_needed(factor: int) -> int:
+    return (WINDOW - 1) * factor + 1
+
+
+def _windows(frames: Iterator[Rgb], factor: int, count: int) -> Iterator[Window]:
+    """Up to `count` windows, spread over the video."""
+    seen = list(itertools.islice(frames, _LONGEST_LOOK))
+    last = len(seen) - _frames_needed(factor)
+    if last < 0:
+        return
+    for start in sorted({int(position) for position in np.linspace(0, last, count)}):
+        taken = [frame[None] for frame in seen[start : start + _frames_needed(factor)]]
+        yield Window(taken[::factor], taken[factor + 1 : 2 * factor])
+
+
+def _of_one_size(windows: Sequence[Window]) -> list[Window]:
+    """Cropped to what all have, in multiples of 8.
+
+    The quantiser wants one size, and ranges are not to be learnt from padding.
+    """
+    sides = [min(window.frames[0].shape[axis] for window in windows) for axis in (1, 2)]
+    height, width = (max(side - side % MULTIPLE, min(side, MULTIPLE)) for side in sides)
+    return [
+        Window(*([frame[:, :height, :width] for frame in part] for part in (window.frames, window.between)))
+        for window in windows
+    ]

@@ -1,0 +1,277 @@
+"""A float32 graph with its convolutions in 8 bits: QuantizeLinear and DequantizeLinear around them.
+
+ONNX Runtime's own quantiser finds the ranges and writes the graph; what is decided here is which ranges to
+believe and which layers to leave alone, by what it costs on windows that the ranges were not taken from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import re
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from flavr_export._calibration import Window
+from flavr_export.errors import CalibrationError, MissingPackageError
+from flavr_export.spec import CALIBRATIONS, Calibration
+from flavr_export.targets import Quantisation
+
+LARGEST_LOSS = 0.15
+"""dB of PSNR against the true frames, on windows held out, that 8 bits may cost."""
+
+_FLOAT_LAYERS = re.compile(
+    r"encoder\.stem\.0|outconv|feature_fuse|.*\.(attn_layer|fg)\b.*|.*conv\.1|.*upconv\.\d"
+)
+"""Never quantised: the first and last layers, and the gates, whose convolutions have one pixel."""
+
+Run = Callable[[bytes, Sequence[Window]], list[NDArray[np.float32]]]
+"""What a graph makes of windows: code values [n, H, W, 3] each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """How a graph is quantised."""
+
+    model: onnx.ModelProto  # the graph that was calibrated, every layer quantised
+    calibration: Calibration
+    lost: float  # dB of PSNR against the true frames, on the windows held out
+    tried: Mapping[Calibration, float]  # the same for every calibration that was tried, all layers quantised
+    sensitivity: Mapping[str, float]  # layer -> dB lost by quantising it alone; empty if it was not needed
+    float_layers: tuple[str, ...]  # left in float32 because of it
+
+    def applied(self, graph: onnx.ModelProto) -> onnx.ModelProto:
+        """A conv2d graph of the same network, of whatever inputs and size, quantised like this."""
+        return _applied(self.model, _folded(graph), self.float_layers)
+
+
+def quantise(
+    model: onnx.ModelProto,
+    calibrating: Sequence[Window],
+    held_out: Sequence[Window],
+    how: Quantisation,
+    run: Run,
+    *,
+    calibrations: Sequence[Calibration] = CALIBRATIONS,
+    scan: bool = False,
+) -> Quantised:
+    """Find out how to quantise the convolutions of a conv2d graph.
+
+    Args:
+        model: of uint8 pictures of any size.
+        run: runs a graph on windows.
+        calibrations: ways of finding ranges, of which the one that costs least is taken.
+        scan: measure every layer even where nothing needs it.
+
+    Raises:
+        CalibrationError: more than `LARGEST_LOSS` is lost even with the most sensitive layers in float32.
+    """
+    flat = _folded(model)
+    layers = sorted({layer for node in flat.graph.node if (layer := _layer(node)) is not None})
+    truth = [np.stack([np.asarray(frame[0], np.float32) for frame in window.between]) for window in held_out]
+    reference = _psnr(run(flat.SerializeToString(), held_out), truth)
+
+    def lost(graph: onnx.ModelProto) -> float:
+        return reference - _psnr(run(graph.SerializeToString(), held_out), truth)
+
+    graphs = {name: _calibrated(flat, calibrating, how, name) for name in calibrations}
+    tried = {name: lost(graph) for name, graph in graphs.items()}
+    best = min(tried, key=lambda name: tried[name])
+    sensitivity: dict[str, float] = {}
+    if scan or tried[best] > LARGEST_LOSS:
+        for layer in layers:
+            sensitivity[layer] = lost(_applied(graphs[best], flat, {*layers} - {layer}))
+    floats: list[str] = []
+    loss = tried[best]
+    for layer in sorted(sensitivity, key=lambda name: -sensitivity[name]):
+        if loss <= LARGEST_LOSS:
+            break
+        floats.append(layer)
+        loss = lost(_applied(graphs[best], flat, floats))
+    if loss > LARGEST_LOSS:
+        raise CalibrationError(
+            f"8 bits cost {loss:.2f} dB on frames held out of the calibration (allowed: {LARGEST_LOSS}); "
+            "calibrate with clips like those it will see, or use --precision fp32"
+        )
+    return Quantised(graphs[best], best, loss, tried, sensitivity, tuple(floats))
+
+
+def _layer(node: onnx.NodeProto) -> str | None:
+    """The layer whose convolution a node is, one of up to four; None for what is never quantised."""
+    if node.op_type != "Conv":
+        return None
+    name = re.sub(r"/t\d$", "", node.name)
+    return None if _FLOAT_LAYERS.fullmatch(name) or name.endswith("/conv") else name
+
+
+def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with slices of stored weights stored as well, and with a bias for each convolution.
+
+    The quantiser takes stored weights only, and rounds a bias to the scale of one convolution's input.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    flat = onnx.ModelProto()
+    flat.CopyFrom(model)
+    del flat.graph.node[:], flat.graph.initializer[:]
+    for node in model.graph.node:
+        if node.op_type == "Slice" and all(name in stored for name in node.input):
+            value, starts, ends, axes = (numpy_helper.to_array(stored[name]) for name in node.input)
+            index = [slice(None)] * value.ndim
+            for start, end, axis in zip(starts, ends, axes, strict=True):
+                index[axis] = slice(int(start), int(end))
+            part = np.ascontiguousarray(value[tuple(index)])
+            stored[node.output[0]] = numpy_helper.from_array(part, node.output[0])
+        else:
+            flat.graph.node.append(node)
+            if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in stored:
+                bias = numpy_helper.to_array(stored[node.input[2]])
+                own = f"{node.name}/bias"
+                flat.graph.node[-1].input[2] = own
+                stored[own] = numpy_helper.from_array(bias, own)
+    used = {name for node in flat.graph.node for name in node.input}
+    flat.graph.initializer.extend(tensor for name, tensor in stored.items() if name in used)
+    return flat
+
+
+def _calibrated(
+    flat: onnx.ModelProto, windows: Sequence[Window], how: Quantisation, calibration: Calibration
+) -> onnx.ModelProto:
+    """Every layer quantised."""
+    quantisation = _import_quantisation()
+    kinds = {"uint8": quantisation.QuantType.QUInt8, "int8": quantisation.QuantType.QInt8}
+    methods = {
+        "minmax": quantisation.CalibrationMethod.MinMax,
+        "entropy": quantisation.CalibrationMethod.Entropy,
+        "percentile": quantisation.CalibrationMethod.Percentile,
+    }
+    excluded = [node.name for node in flat.graph.node if node.op_type == "Conv" and _layer(node) is None]
+    with tempfile.TemporaryDirectory() as folder:
+        source, path = Path(folder) / "float.onnx", Path(folder) / "quantised.onnx"
+        onnx.save(flat, source)
+        logging.getLogger().addFilter(_quiet)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it tells its steps
+                quantisation.quantize_static(
+                    source,
+                    path,
+                    _Reader(windows),
+                    op_types_to_quantize=["Conv"],
+                    per_channel=True,
+                    reduce_range=how.reduced_range,
+                    activation_type=kinds[how.activations],
+                    weight_type=quantisation.QuantType.QInt8,
+                    nodes_to_exclude=excluded,
+                    calibrate_method=methods[calibration],
+                    extra_options={
+                        "ActivationSymmetric": how.symmetric,
+                        "WeightSymmetric": True,
+                        "CalibPercentile": 99.99,
+                    },
+                )
+        finally:
+            logging.getLogger().removeFilter(_quiet)
+        made = onnx.load(path)
+    # The quantiser declares a domain that it does not use.
+    standard = [entry for entry in made.opset_import if entry.domain in ("", "ai.onnx")]
+    del made.opset_import[:]
+    made.opset_import.extend(standard)
+    return made
+
+
+def _applied(
+    quantisation: onnx.ModelProto, graph: onnx.ModelProto, float_layers: Collection[str]
+) -> onnx.ModelProto:
+    """A float32 graph with the convolutions of its quantised twin, but for some layers.
+
+    The twin's tensors have the same names; it may have other inputs and outputs.
+    """
+    convolutions = {node.name: node for node in quantisation.graph.node if node.op_type == "Conv"}
+    edges = {
+        node.output[0]: node
+        for node in quantisation.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    }
+    rounded = {}  # tensor -> what it is after its pair of QuantizeLinear and DequantizeLinear
+    for name, node in edges.items():
+        pair = edges.get(node.input[0])
+        if node.op_type == "DequantizeLinear" and pair is not None:
+            rounded[pair.input[0]] = name
+    in_eight_bits = set()  # what quantised convolutions make
+    nodes: list[onnx.NodeProto] = []
+    written: set[str] = set()
+
+    def write_edges(name: str) -> None:
+        if name in edges and name not in written:
+            written.add(name)
+            for source in edges[name].input:
+                write_edges(source)
+            nodes.append(edges[name])
+
+    for original in graph.graph.node:
+        layer, node = _layer(original), onnx.NodeProto()
+        if layer is not None and layer not in float_layers:
+            node.CopyFrom(convolutions[original.name])
+            in_eight_bits.add(original.output[0])
+            for name in node.input:
+                write_edges(name)
+        else:
+            node.CopyFrom(original)
+            for position, name in enumerate(node.input):
+                if name in in_eight_bits and name in rounded:
+                    node.input[position] = rounded[name]
+                    write_edges(rounded[name])
+        nodes.append(node)
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    needed = {name for node in nodes for name in node.input} - written
+    stored = [*quantisation.graph.initializer, *graph.graph.initializer]
+    model.graph.initializer.extend({t.name: t for t in stored if t.name in needed}.values())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class _Reader:
+    """What the quantiser calls a CalibrationDataReader."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._windows = windows
+        self._next = 0
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        if self._next == len(self._windows):
+            return None
+        frames = self._windows[self._next].frames
+        self._next += 1
+        return {f"frame{t}": np.ascontiguousarray(frame) for t, frame in enumerate(frames)}
+
+
+def _psnr(made: Sequence[NDArray[np.float32]], truth: Sequence[NDArray[np.float32]]) -> float:
+    """Mean over windows, in dB, of code values."""
+    errors = [float(((a - b) ** 2).mean()) for a, b in zip(made, truth, strict=True)]
+    return float(np.mean([10 * math.log10(255**2 / max(error, 1e-3)) for error in errors]))
+
+
+def _quiet(record: logging.LogRecord) -> bool:
+    return "pre-processing" not in record.getMessage()  # advice to do what is done here already
+
+
+def _import_quantisation() -> Any:  # onnxruntime ships no types
+    try:
+        import onnxruntime.quantization
+    except ImportError as error:
+        raise MissingPackageError(
+            f"--precision int8 needs {error.name}, which is not installed: pip install 'flavr[export,cpu]'"
+        ) from error
+    return onnxruntime.quantization

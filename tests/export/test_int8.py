@@ -1,0 +1,200 @@
+"""An int8 file is calibrated on real frames, refused without, and keeps what is sensitive in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from flavr import Checkpoint, FlavrConfig, load_checkpoint
+from flavr._images import read_rgb
+from flavr_export import (
+    CalibrationError,
+    ExportError,
+    ExportSpec,
+    UnsupportedError,
+    _quantise,
+    export,
+    exporter,
+)
+from flavr_export._calibration import read_windows
+from flavr_export._frames import structured_frames
+from flavr_export.spec import ALLOWED, Allowed
+from flavr_export.targets import SYMMETRIC, X86, best_quantisation
+from flavr_runtime import Interpolator
+
+MakeCheckpoint = Callable[[FlavrConfig], Path]
+PLAIN = FlavrConfig(width=4)
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: MakeCheckpoint) -> Checkpoint:
+    return load_checkpoint(tiny_checkpoint(PLAIN))
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A folder of twelve images of a scene that moves."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for first in range(3):
+        for t, picture in enumerate(structured_frames(40, 56, seed=first)):
+            cv2.imwrite(str(folder / f"{4 * first + t:03}.png"), picture[0][..., ::-1])
+    return folder
+
+
+def quantised(checkpoint: Checkpoint, clip: Path, spec: ExportSpec | None = None, **options: Any) -> Any:
+    output = clip.parent / "m.onnx"
+    return export(
+        checkpoint, output, spec, precision="int8", calibrate=clip, calibrations=["minmax"], **options
+    )
+
+
+# ---------------------------------------------------------------- it works
+
+
+@pytest.fixture
+def tolerant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights at a width of 4 make of 8 bits what no trained network does."""
+    monkeypatch.setattr(_quantise, "LARGEST_LOSS", 5.0)
+    monkeypatch.setattr(exporter, "ALLOWED", {**ALLOWED, "int8": Allowed(max_abs=1, psnr=15)})
+
+
+@pytest.mark.usefixtures("tolerant")
+@pytest.mark.parametrize(
+    "spec", [ExportSpec(), ExportSpec(io="float", size=(32, 40))], ids=["bytes", "fixed_floats"]
+)
+def test_convolutions_have_8_bits_and_the_ends_float32(
+    spec: ExportSpec, checkpoint: Checkpoint, clip: Path
+) -> None:
+    exported = quantised(checkpoint, clip, spec)
+    model = onnx.load(exported.path)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    edges = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    kinds = {}
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            edge = edges.get(node.input[1])
+            kinds[node.name] = stored[node.input[1] if edge is None else edge.input[0]].data_type
+            assert (edge is None) == (node.input[0] not in edges)
+    floats = {name for name, kind in kinds.items() if kind == TensorProto.FLOAT}
+    assert {"outconv", "feature_fuse", "encoder.stem.0/t0", "encoder.layer1.0.fg/conv"} <= floats
+    assert not any(name.startswith("encoder.layer4.1.conv") for name in floats)
+    assert {kind for name, kind in kinds.items() if name not in floats} == {TensorProto.INT8}
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert (metadata["flavr.precision"], metadata["flavr.calibration"]) == ("int8", "minmax")
+
+
+@pytest.mark.usefixtures("tolerant")
+def test_the_runtime_plays_an_int8_file(checkpoint: Checkpoint, clip: Path) -> None:
+    path = quantised(checkpoint, clip).path
+    full = export(checkpoint, clip.parent / "full.onnx").path
+    pictures = [picture[0] for picture in structured_frames(40, 56, seed=7)]
+    (a,), (b,) = (Interpolator(file, provider="cpu").between(*pictures) for file in (path, full))
+    assert np.abs(a.astype(int) - b).mean() < 20
+
+
+@pytest.mark.usefixtures("tolerant")
+def test_sensitive_layers_are_measured_named_and_kept(
+    checkpoint: Checkpoint, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit just below what quantising every layer costs."""
+    everything = quantised(checkpoint, clip, scan=True).quantised
+    assert len(everything.sensitivity) == 21
+    assert not everything.float_layers
+    worst = max(everything.sensitivity, key=everything.sensitivity.__getitem__)
+    monkeypatch.setattr(_quantise, "LARGEST_LOSS", everything.lost - 1e-4)
+    kept = quantised(checkpoint, clip).quantised
+    assert kept.float_layers[0] == worst
+    assert kept.lost < everything.lost
+    names = {node.name for node in onnx.load(clip.parent / "m.onnx").graph.node}
+    assert not any(name.startswith(f"{worst}/") and "Quantize" in name for name in names)
+
+
+# ---------------------------------------------------------------- it is refused
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "kind", "message"),
+    [
+        (
+            ExportSpec(),
+            {"precision": "int8"},
+            CalibrationError,
+            "int8 is calibrated on real frames; name a clip, a folder of images or a folder of clips with "
+            "--calibrate",
+        ),
+        (
+            ExportSpec(graph="conv3d"),
+            {"precision": "int8", "calibrate": "clip"},
+            UnsupportedError,
+            "the conv3d graph cannot be written in int8: 3-D convolutions have no 8-bit kernels; "
+            "use --graph conv2d",
+        ),
+        (
+            ExportSpec(),
+            {"calibrate": "clip"},
+            UnsupportedError,
+            "fp32 is not calibrated; leave --calibrate out or add --precision int8",
+        ),
+        (
+            ExportSpec(),
+            {"precision": "int8", "calibrate": "no_clip"},
+            CalibrationError,
+            "cannot calibrate: no_clip does not exist",
+        ),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused_at_once(
+    spec: ExportSpec,
+    options: dict[str, Any],
+    kind: type[ExportError],
+    message: str,
+    checkpoint: Checkpoint,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(kind) as error:
+        export(checkpoint, tmp_path / "m.onnx", spec, **options)
+    assert str(error.value) == message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clip_of_too_few_frames_is_refused(clip: Path) -> None:
+    for image in sorted(clip.iterdir())[6:]:
+        image.unlink()
+    with pytest.raises(CalibrationError, match=r"holds too little to calibrate with: .* 8 frames or more"):
+        read_windows(clip, factor=2)
+
+
+def test_8_bits_that_cost_too_much_leave_no_file(
+    checkpoint: Checkpoint, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_quantise, "LARGEST_LOSS", -100.0)
+    with pytest.raises(CalibrationError, match=r"^8 bits cost -?\d+\.\d\d dB on frames held out"):
+        quantised(checkpoint, clip)
+    assert not (clip.parent / "m.onnx").exists()
+
+
+# ---------------------------------------------------------------- windows and providers
+
+
+def test_windows_leave_out_the_frames_that_are_to_be_made(clip: Path) -> None:
+    calibrating, held_out = read_windows(clip, factor=2)
+    pictures = [read_rgb(path) for path in sorted(clip.iterdir())]
+    assert len(calibrating) + len(held_out) >= 2
+    first = calibrating[0]
+    for frame, index in zip([*first.frames, *first.between], (0, 2, 4, 6, 3), strict=True):
+        np.testing.assert_array_equal(frame[0], pictures[index])
+
+
+@pytest.mark.parametrize(
+    ("targets", "kind"), [([], X86), (["cpu"], X86), (["cuda"], SYMMETRIC), (["cpu", "cuda"], X86)]
+)
+def test_the_kind_of_8_bits_is_the_providers(targets: list[str], kind: object) -> None:
+    assert best_quantisation(targets) == kind
