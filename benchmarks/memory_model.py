@@ -21,7 +21,7 @@ import click
 import onnxruntime as ort
 
 from flavr_runtime.memory import window_bytes
-from flavr_runtime.session import read_model_info
+from flavr_runtime.model_info import read_model_info
 
 DEFAULT_CASES = (
     "2:conv2d:360x640",

@@ -24,7 +24,7 @@ import click
 import numpy as np
 import onnxruntime as ort
 
-from flavr_runtime.session import DEFAULT_MODEL, read_model_info
+from flavr_runtime.model_info import DEFAULT_MODEL, read_model_info
 
 Setting = Callable[[Any], None]  # given an ort.SessionOptions
 PROVIDERS = ["CPUExecutionProvider"]

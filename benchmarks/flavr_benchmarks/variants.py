@@ -12,7 +12,7 @@ from flavr_benchmarks.cells import Variant
 from flavr_benchmarks.errors import UsageError
 from flavr_benchmarks.schema import Failure
 from flavr_benchmarks.worker import looks_like_no_memory
-from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, read_model_info
+from flavr_runtime.model_info import DEFAULT_MODEL, ModelInfo, read_model_info
 
 _TIMEOUT = 1800
 

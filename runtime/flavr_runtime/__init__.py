@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     )
     from flavr_runtime.frames import Frame, FrameSink, FrameSource, Rgb, StreamInfo
     from flavr_runtime.interpolator import Interpolator
+    from flavr_runtime.model_info import ModelInfo
     from flavr_runtime.pipeline import Progress, interpolate
-    from flavr_runtime.session import ModelInfo
 
 _HOMES = {
     "FlavrRuntimeError": "errors",
@@ -38,7 +38,7 @@ _HOMES = {
     "InputError": "errors",
     "Interpolator": "interpolator",
     "ModelError": "errors",
-    "ModelInfo": "session",
+    "ModelInfo": "model_info",
     "OutOfMemoryError": "errors",
     "OutputError": "errors",
     "Progress": "pipeline",

@@ -10,7 +10,7 @@ from pathlib import Path
 from flavr_runtime._option_groups import settings_of
 from flavr_runtime._run_options import RunOptions
 from flavr_runtime._sequences import image_files, is_sequence
-from flavr_runtime.session import ModelInfo
+from flavr_runtime.model_info import ModelInfo
 
 __all__ = ["file_hash", "run_identity", "versions"]
 

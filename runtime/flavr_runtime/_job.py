@@ -16,10 +16,10 @@ from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
 from flavr_runtime.image_writer import work_place
 from flavr_runtime.media import ReadOptions, open_sink, open_source
+from flavr_runtime.model_info import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, read_model_info
 from flavr_runtime.pipes import STDIN
 from flavr_runtime.providers import check_options
 from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
-from flavr_runtime.session import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, read_model_info
 from flavr_runtime.tiles import check_tiles
 from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flavr_runtime.providers import Selected
 
 if TYPE_CHECKING:
-    from flavr_runtime.session import ModelInfo
+    from flavr_runtime.model_info import ModelInfo
 
 __all__ = ["FOLDER_VARIABLE", "default_cache_folder", "engine_folder", "engine_key"]
 

@@ -17,8 +17,9 @@ from flavr_runtime.engine_cache import default_cache_folder
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.memory import WINDOW_SHARE, available_bytes, loaded_bytes
+from flavr_runtime.model_info import DEFAULT_MODEL, ModelInfo, read_model_info
 from flavr_runtime.providers import select
-from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Session, check_picture, read_model_info
+from flavr_runtime.session import Session, check_picture
 from flavr_runtime.tiles import PreparedTiles, TiledSession, TileSetting, Tiling
 from flavr_runtime.windows import plan_stages, windows
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from flavr_runtime.frames import StreamInfo
-from flavr_runtime.session import ModelInfo
+from flavr_runtime.model_info import ModelInfo
 
 __all__ = [
     "WINDOW_SHARE",

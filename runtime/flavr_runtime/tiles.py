@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from flavr_runtime.errors import InputError, OutOfMemoryError, UsageError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.memory import window_bytes
-from flavr_runtime.session import ModelInfo, Prepared, Session, check_picture, check_size, check_window
+from flavr_runtime.model_info import ModelInfo, check_size
+from flavr_runtime.session import Prepared, Session, check_picture, check_window
 
 __all__ = [
     "OVERLAP",

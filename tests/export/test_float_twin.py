@@ -16,7 +16,7 @@ from flavr import FlavrConfig, load_checkpoint
 from flavr_export import ExportSpec, export
 from flavr_export.errors import ExportError
 from flavr_export.float_twin import write_float_twin
-from flavr_runtime.session import DEEP_MODEL, DEFAULT_MODEL, read_model_info
+from flavr_runtime.model_info import DEEP_MODEL, DEFAULT_MODEL, read_model_info
 
 Frames = Callable[..., list[NDArray[np.uint8]]]
 

@@ -23,8 +23,9 @@ from flavr_runtime.engine_cache import default_cache_folder, engine_folder, engi
 from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.interpolator import Interpolator
+from flavr_runtime.model_info import read_model_info
 from flavr_runtime.providers import Selected
-from flavr_runtime.session import Session, read_model_info
+from flavr_runtime.session import Session
 from model_files import write_blend_model
 
 CPU = "CPUExecutionProvider"

@@ -12,8 +12,9 @@ from flavr import Flavr, FlavrConfig, save_checkpoint
 from flavr_export import ExportSpec, export
 from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.frames import Rgb
+from flavr_runtime.model_info import DEFAULT_MODEL, read_model_info
 from flavr_runtime.providers import Selected
-from flavr_runtime.session import DEFAULT_MODEL, Session, read_model_info
+from flavr_runtime.session import Session
 from model_files import write_blend_model
 
 CPU = Selected("cpu", "CPUExecutionProvider")

@@ -23,8 +23,9 @@ from flavr_runtime.cli import command
 from flavr_runtime.errors import InputError, ModelError, UsageError
 from flavr_runtime.frames import Rgb, StreamInfo
 from flavr_runtime.memory import available_bytes, peak_bytes, planned_bytes, resident_bytes, window_bytes
+from flavr_runtime.model_info import DEFAULT_MODEL, ModelInfo, read_model_info
 from flavr_runtime.providers import Selected
-from flavr_runtime.session import DEFAULT_MODEL, ModelInfo, Session, read_model_info
+from flavr_runtime.session import Session
 from flavr_runtime.tiles import (
     OVERLAP,
     SMALLEST_SIDE,

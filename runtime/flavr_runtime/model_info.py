@@ -1,0 +1,132 @@
+"""What a model file says of itself, checked before anything is computed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flavr_runtime._io_kinds import IO_KINDS
+from flavr_runtime._ort_session import load
+from flavr_runtime.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FORMATS = ("1",)  # versions of the file format that this runtime understands
+
+DEFAULT_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x.onnx"
+DEEP_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x_float.onnx"
+"""The same network with float ends, for pictures of more than 8 bits; its weights lie in DEFAULT_MODEL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the metadata of a model file says."""
+
+    path: Path
+    factor: int
+    arch: str
+    width: int
+    graph: str
+    precision: str
+    io: str
+    size: tuple[int, int] | None  # (height, width) where the file fixes them
+    opset: int
+    checkpoint_sha256: str
+
+    def __str__(self) -> str:
+        shape = "" if self.size is None else f", {self.size[0]}x{self.size[1]} only"
+        return (
+            f"{self.path.name} ({self.arch} {self.factor}x, width {self.width}, "
+            f"{self.graph} {self.precision}{shape})"
+        )
+
+
+def read_model_info(path: Path) -> ModelInfo:
+    """Read and check the metadata and the graph's inputs and outputs.
+
+    Raises:
+        ModelError: missing, not an ONNX file, not a FLAVR export, or one this version does not understand.
+    """
+    if not path.is_file():
+        raise ModelError(f"model {path} does not exist; write one with flavr-export --ckpt model.pth")
+    session = load(path, ["CPUExecutionProvider"], optimise=False)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    if "flavr.format" not in metadata:
+        raise ModelError(
+            f"{path} is not a FLAVR export (it has no flavr.* metadata); write one with "
+            "flavr-export --ckpt model.pth"
+        )
+    if metadata["flavr.format"] not in FORMATS:
+        raise ModelError(
+            f"{path} has format {metadata['flavr.format']}; this version of flavr reads "
+            f"{', '.join(FORMATS)}: update flavr, or export the model again"
+        )
+    info = _parse(path, metadata)
+    _check_signature(session, info)
+    return info
+
+
+def _parse(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
+    def value(name: str) -> str:
+        if f"flavr.{name}" not in metadata:
+            raise ModelError(f"{path} lacks the metadata flavr.{name}; export it again with flavr-export")
+        return metadata[f"flavr.{name}"]
+
+    def number(name: str) -> int:
+        try:
+            return int(value(name))
+        except ValueError:
+            raise ModelError(f"{path} has flavr.{name} = {value(name)!r}, which is not a number") from None
+
+    if value("io") not in IO_KINDS:
+        raise ModelError(f"{path} has inputs of kind {value('io')!r}; known are {', '.join(IO_KINDS)}")
+    if number("factor") < 2:
+        raise ModelError(f"{path} has flavr.factor = {number('factor')}; at least 2 is possible")
+    size = None
+    if value("size") != "dynamic":
+        height, _, width = value("size").partition("x")
+        if not (height.isdecimal() and width.isdecimal()):
+            raise ModelError(f"{path} has flavr.size = {value('size')!r}; HxW or dynamic is understood")
+        size = int(height), int(width)
+    return ModelInfo(
+        path=path,
+        factor=number("factor"),
+        arch=value("arch"),
+        width=number("width"),
+        graph=value("graph"),
+        precision=value("precision"),
+        io=value("io"),
+        size=size,
+        opset=number("opset"),
+        checkpoint_sha256=value("checkpoint_sha256"),
+    )
+
+
+def _check_signature(session: onnxruntime.InferenceSession, info: ModelInfo) -> None:
+    kind = IO_KINDS[info.io]
+    for what, declared, needed in (
+        ("inputs", session.get_inputs(), kind.input_names),
+        ("outputs", session.get_outputs(), kind.output_names(info.factor)),
+    ):
+        names = tuple(value.name for value in declared)
+        if names != needed:
+            raise ModelError(f"{info.path} has the {what} {', '.join(names)} instead of {', '.join(needed)}")
+        wrong = next((value for value in declared if value.type != kind.tensor_type), None)
+        if wrong is not None:
+            raise ModelError(f"{info.path}: {wrong.name} is {wrong.type} instead of {kind.tensor_type}")
+
+
+def check_size(info: ModelInfo, width: int, height: int) -> None:
+    """Refuse pictures that a model of fixed size does not take.
+
+    Raises:
+        InputError: naming both sizes and the export option that helps.
+    """
+    if info.size is not None and info.size != (height, width):
+        raise InputError(
+            f"{info.path.name} takes {info.size[1]}x{info.size[0]} pictures, these are {width}x{height}; "
+            f"export it with --size {height}x{width}, or without --size"
+        )
