@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -139,8 +140,9 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(
     result = run(clip_plain, "-o", tmp_path / "out.mp4", "--model", average, "--factor", 4, "--dry-run")
     lines = result.stdout.splitlines()
     assert lines[0] == f"would write {tmp_path / 'out.mp4'}: 100 fps, 45 frames, 0.45 s"
-    assert lines[1].startswith("memory: about ")
-    assert int(lines[1].split()[2]) > 20
+    memory = re.match(r"memory: about ([\d.]+) (MB|GB) at most", lines[1])
+    assert memory is not None
+    assert float(memory[1]) * {"MB": 1, "GB": 1000}[memory[2]] > 20
     assert "(33 windows at most, " in lines[2]
     assert list(tmp_path.iterdir()) == []
 
