@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flavr.config import WINDOW
-from flavr_export._form import Feature, Form, resize
+from flavr_export._form import Feature, Form, resize, taps_in_channels, transposed_taps_in_channels
 
 
 class Conv2dForm(Form):
@@ -24,9 +24,7 @@ class Conv2dForm(Form):
     def conv(self, x: Feature, key: str, stride: int = 1, bn: str | None = None) -> Feature:
         weight, bias = self.conv_parameters(key, bn)
         taps, kernel = weight.shape[2], list(weight.shape[3:])
-        # [Co, Ci, 3, kh, kw] -> [Co, 3 Ci, kh, kw]: the taps for t-1, t, t+1 side by side
-        flat = weight.transpose(0, 2, 1, 3, 4).reshape(weight.shape[0], -1, *kernel)
-        stored = self.stored(key, flat, bias)
+        stored = self.stored(key, taps_in_channels(weight), bias)
         attributes = {
             "kernel_shape": kernel,
             "strides": [stride, stride],
@@ -39,9 +37,7 @@ class Conv2dForm(Form):
     def conv_transpose(self, x: Feature, key: str) -> Feature:
         weight, bias = self.conv_parameters(key, None)
         kernel = list(weight.shape[3:])
-        # Output t takes tap k from input t+1-k: flipped, the taps for t-1, t, t+1 lie one below the other.
-        flat = weight[:, :, ::-1].transpose(2, 0, 1, 3, 4).reshape(-1, weight.shape[1], *kernel)
-        stored = self.stored(key, flat, bias)
+        stored = self.stored(key, transposed_taps_in_channels(weight), bias)
         attributes = {"kernel_shape": kernel, "strides": [2, 2], "pads": [1] * 4}
         return self._over_time(x, key, "ConvTranspose", stored, 0, weight.shape[0], attributes)
 

@@ -135,6 +135,23 @@ class Form(ABC):
         return names
 
 
+def taps_in_channels(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[outputs, C, 3, k, k] as [outputs, 3 C, k, k]: the taps for t-1, t, t+1 side by side.
+
+    This and `transposed_taps_in_channels` are how every form without rank 5 stores its weights, so that two
+    files can share them.
+    """
+    return weight.transpose(0, 2, 1, 3, 4).reshape(weight.shape[0], -1, *weight.shape[3:])
+
+
+def transposed_taps_in_channels(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[C, outputs, 3, k, k] as [3 C, outputs, k, k]: the taps for t-1, t, t+1 one below the other.
+
+    Output t takes tap k from input t+1-k, so they are flipped.
+    """
+    return weight[:, :, ::-1].transpose(2, 0, 1, 3, 4).reshape(-1, weight.shape[1], *weight.shape[3:])
+
+
 def resize(g: GraphBuilder, x: str, name: str, spatial_rank: int) -> str:
     scales = np.array([1.0] * spatial_rank + [2.0, 2.0], np.float32)
     scale_name = g.constant(f"const/scales{spatial_rank}d", scales)

@@ -10,9 +10,9 @@ A layer is written in one of two ways, whichever `_costs` expects to be faster:
   products are one batched MatMul. The input's transform is a strided Conv with one input channel, the
   output's a MatMul and two Transpose that put the outputs of a tile side by side.
 
-Weights are stored as they were trained; the graph transforms them, which runtimes do once, when they load it.
-A transposed convolution is a 2x2 convolution with four outputs per pixel, one for each of the 2x2 pixels
-that it becomes.
+Weights are stored as in the conv2d form, bit for bit, so that one file can hold them for both (twins.py);
+the graph reorders and transforms them, which runtimes do once, when they load it. A transposed convolution
+is a 2x2 convolution with four outputs per pixel, one for each of the 2x2 pixels that it becomes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flavr.config import MULTIPLE, WINDOW
 from flavr_export._builder import GraphBuilder
 from flavr_export._cook_toom import POINT_ONE, Matrix, short_convolution
 from flavr_export._costs import TILE, Layer, Way, faster_way
-from flavr_export._form import Feature, Form, Weights, resize
+from flavr_export._form import Feature, Form, Weights, resize, taps_in_channels, transposed_taps_in_channels
 from flavr_export.spec import ExportSpec
 
 _TIME = short_convolution(WINDOW, 3)
@@ -77,9 +77,12 @@ class WinogradForm(Form):
         place = _Place(outputs, self._places[x[0]].scale * stride)
         if taps == 1:
             return self._refolded(self._pointwise(x[0], key, weight, bias, stride), place, key)
-        if self._way(Layer(inputs, outputs, kernel, stride)) == "time":
-            return self._refolded(self._by_time(x[0], key, weight, bias, stride), place, key)
-        pictures, _ = self._by_space(x[0], key, weight, bias)
+        layer = Layer(inputs, outputs, kernel, stride)
+        way = self._way(layer)
+        prepared = self._taps(key, weight, way)
+        if way == "time":
+            return self._refolded(self._by_time(x[0], key, layer, prepared, bias), place, key)
+        pictures, _ = self._by_space(x[0], key, layer, prepared, bias)
         if not self._tiled(TILE[kernel], place.scale):
             ends = self._shape(self._size(place.scale), f"{key}/ends")
             axes = self.g.integers(2, 3)
@@ -90,12 +93,14 @@ class WinogradForm(Form):
         weight, bias = self.conv_parameters(key, None)
         inputs, outputs = weight.shape[:2]
         place = _Place(outputs, self._places[x[0]].scale // 2)
-        subpixels, spread = _subpixels(weight), None if bias is None else np.tile(bias, 4)
-        if self._way(Layer(inputs, 4 * outputs, 2, 1)) == "time":
-            grid = self._by_time(x[0], key, subpixels, spread, 1)
+        layer = Layer(inputs, 4 * outputs, 2, 1)
+        way = self._way(layer)
+        prepared, spread = self._subpixel_taps(key, weight, way), None if bias is None else np.tile(bias, 4)
+        if way == "time":
+            grid = self._by_time(x[0], key, layer, prepared, spread)
             columns = self._calculated("Add", self._size(2 * place.scale)[1], 1)
         else:
-            grid, columns = self._by_space(x[0], key, subpixels, spread)
+            grid, columns = self._by_space(x[0], key, layer, prepared, spread)
         doubled = self._side_by_side(grid, 2, outputs, columns, f"{key}/subpixels")
         # A pixel of the grid lies between four of the input: half a pixel sticks out at every side.
         ends = [self._calculated("Add", side, 1) for side in self._size(place.scale)]
@@ -124,9 +129,12 @@ class WinogradForm(Form):
         """
         g, weight, bias = self.g, self.weights[f"{key}.weight"], self.weights[f"{key}.bias"]
         outputs, inputs, rows, columns = weight.shape
-        flat = weight.transpose(2, 0, 1, 3).reshape(rows * outputs, inputs, 1, columns)
+        (stored,) = self.stored(key, weight, None)
+        flat = g.op("Transpose", [stored], "outconv/by_row", perm=[2, 0, 1, 3])
+        flat = self._reshape(flat, (rows * outputs, inputs, 1, columns), "outconv/weights")
         first = np.concatenate([bias, np.zeros((rows - 1) * outputs, np.float32)])
-        seen = g.op("Conv", [x, *self.stored(key, flat, first)], "outconv/rows", kernel_shape=[1, columns])
+        spread = g.constant(f"{key}.bias", first)
+        seen = g.op("Conv", [x, flat, spread], "outconv/rows", kernel_shape=[1, columns])
         total = ""
         for row in range(rows):
             starts = g.integers(row * outputs, row)
@@ -163,14 +171,48 @@ class WinogradForm(Form):
         attributes = {"kernel_shape": kernel, "strides": [stride] * 2}
         return self.g.op("Conv", [self._unfolded(x, key), *stored], key, **attributes)
 
-    def _by_time(
-        self, x: str, key: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, stride: int
-    ) -> str:
-        """Convolution with a weight [outputs, C, 3, k, k] as [B, 4, N], N the outputs of one time step."""
+    def _taps(self, key: str, weight: NDArray[np.float32], way: Way) -> str:
+        """A convolution's weight [outputs, C, 3, k, k] as the transforms of a way take it.
+
+        *time*: [3, outputs C k k]; *space*: [1, 3 k k, outputs, C].
+        """
+        g, (outputs, inputs, taps, kernel, _) = self.g, weight.shape
+        apart = taps_in_channels(weight).reshape(outputs, taps, inputs, kernel**2)
+        stored = g.constant(f"{key}.weight", apart)
+        order = [1, 0, 2, 3] if way == "time" else [1, 3, 0, 2]
+        turned = g.op("Transpose", [stored], f"{key}/stored/by_tap", perm=order)
+        sides = (taps, -1) if way == "time" else (1, taps * kernel**2, outputs, inputs)
+        return self._reshape(turned, sides, f"{key}/stored/flat")
+
+    def _subpixel_taps(self, key: str, weight: NDArray[np.float32], way: Way) -> str:
+        """A transposed convolution's weight [C, outputs, 3, 4, 4], stride 2, as `_taps` of a 2x2 convolution.
+
+        It has 4 outputs of those: for the upper left, upper right, lower left and lower right pixel of a 2x2
+        block that starts half an input pixel before the one that the kernel ends at.
+        """
+        g, (inputs, outputs, taps, kernel, _) = self.g, weight.shape
+        apart = transposed_taps_in_channels(weight).reshape(taps, inputs * outputs, kernel**2)
+        stored = g.constant(f"{key}.weight", apart)
+        # [4 pixels, 4 taps] of a 2x2 convolution -> the place in the kernel. Pixel `row` takes every second
+        # row of it, the last ones first.
+        rows = np.array([[2, 0], [3, 1]])
+        places = (kernel * rows[:, None, :, None] + rows[None, :, None, :]).reshape(4, 4)
+        if way == "space":
+            places = places.T
+        picked = g.op("Gather", [stored, g.constant(f"const/places_{way}", places)], f"{key}/picked", axis=2)
+        order = [0, 2, 1, 3] if way == "time" else [0, 2, 3, 1]
+        picked = g.op("Transpose", [picked], f"{key}/picked/by_tap", perm=order)
+        sides = (taps * 4, inputs, outputs, 4) if way == "time" else (taps * 16, inputs, outputs, 1)
+        picked = self._reshape(picked, sides, f"{key}/picked/apart")
+        turned = g.op("Transpose", [picked], f"{key}/picked/by_output", perm=[0, 2, 1, 3])
+        flat = (taps, -1) if way == "time" else (1, taps * 4, 4 * outputs, inputs)
+        return self._reshape(turned, flat, f"{key}/picked/flat")
+
+    def _by_time(self, x: str, key: str, layer: Layer, taps: str, bias: NDArray[np.float32] | None) -> str:
+        """A convolution, its weight as from `_taps`, as [B, 4, N], N the outputs of one time step."""
         g, place, products = self.g, self._places[x], _TIME.products
-        outputs, inputs, taps, kernel, _ = weight.shape
-        stored = g.constant(f"{key}.weight", weight.transpose(2, 0, 1, 3, 4).reshape(taps, -1))
-        weights = self._matmul("time/taps", _TIME.taps, stored, f"{key}/taps")
+        inputs, outputs, kernel = layer.inputs, layer.outputs, layer.kernel
+        weights = self._matmul("time/taps", _TIME.taps, taps, f"{key}/taps")
         conv_inputs = [self._reshape(weights, (products * outputs, inputs, kernel, kernel), f"{key}/weights")]
         if bias is not None:
             spread = np.zeros((products, outputs), np.float32)
@@ -179,7 +221,7 @@ class WinogradForm(Form):
         steps = self._reshape(x, (0, WINDOW, -1), f"{key}/steps")
         mixed = self._matmul("time/inputs", _TIME_INPUTS, steps, f"{key}/inputs")
         mixed = self._reshape(mixed, (-1, products * inputs, *self._size(place.scale)), f"{key}/products")
-        attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
+        attributes = {"kernel_shape": [kernel] * 2, "strides": [layer.stride] * 2, "pads": [kernel // 2] * 4}
         made = self._grouped_conv([mixed, *conv_inputs], key, inputs, outputs, attributes)
         made = self._reshape(made, (0, products, -1), f"{key}/made")
         return self._matmul("time/outputs", _TIME.outputs, made, f"{key}/sums")
@@ -203,28 +245,28 @@ class WinogradForm(Form):
         return g.op("Concat", parts, key, axis=1)
 
     def _by_space(
-        self, x: str, key: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None
+        self, x: str, key: str, layer: Layer, taps: str, bias: NDArray[np.float32] | None
     ) -> tuple[str, _Part]:
-        """Convolution with a weight [outputs, C, 3, k, k] as [4 B, outputs, H', W'], and W'.
+        """A convolution, its weight as from `_taps`, as [4 B, outputs, H', W'], and W'.
 
         H' and W' are H and W, one more where k is even, rounded up to whole tiles.
         """
         g, place = self.g, self._places[x]
-        outputs, inputs, _, kernel, _ = weight.shape
+        inputs, outputs, kernel = layer.inputs, layer.outputs, layer.kernel
         tile = TILE[kernel]
         short = short_convolution(tile, kernel)
         side = short.products
         products = _TIME.products * side**2
-        stored = g.constant(f"{key}.weight", weight.transpose(2, 3, 4, 0, 1).reshape(-1, outputs * inputs))
-        taps = np.kron(_TIME.taps, np.kron(short.taps, short.taps))
-        weights = self._matmul(f"space{kernel}/taps", taps, stored, f"{key}/taps")
-        weights = self._reshape(weights, (products, outputs, inputs), f"{key}/weights")
+        # A Conv of 1x1, because a MatMul's result would have to be reshaped, which takes a copy of it.
+        of_taps = np.kron(_TIME.taps, np.kron(short.taps, short.taps)).reshape(products, -1, 1, 1)
+        transform = self._matrix(f"space{kernel}/taps", of_taps)
+        weights = g.op("Conv", [taps, transform], f"{key}/weights", kernel_shape=[1, 1])
 
         planes = self._reshape(x, (-1, 1, 0, 0), f"{key}/planes")
-        transform = np.kron(short.inputs, short.inputs).reshape(side**2, 1, side, side)
+        of_pixels = np.kron(short.inputs, short.inputs).reshape(side**2, 1, side, side)
         tiles = g.op(
             "Conv",
-            [planes, self._matrix(f"space{kernel}/inputs", transform)],
+            [planes, self._matrix(f"space{kernel}/inputs", of_pixels)],
             f"{key}/tiles",
             kernel_shape=[side, side],
             strides=[tile, tile],
@@ -324,14 +366,3 @@ class WinogradForm(Form):
                 runs.append([part])
         names = [run if isinstance(run, str) else self.g.integers(*run) for run in runs]
         return names[0] if len(names) == 1 else self.g.op("Concat", names, name, axis=0)
-
-
-def _subpixels(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A transposed convolution's weight [C, outputs, 3, 4, 4], stride 2, as that of a 2x2 convolution.
-
-    Returns [4 outputs, C, 3, 2, 2]: the outputs for the upper left, upper right, lower left and lower right
-    pixel of a 2x2 block that starts half an input pixel before the one that the kernel ends at.
-    """
-    flipped = weight[:, :, ::-1, ::-1, ::-1].transpose(1, 0, 2, 3, 4)  # as a convolution's
-    places = [flipped[:, :, :, 1 - row :: 2, 1 - column :: 2] for row in (0, 1) for column in (0, 1)]
-    return np.concatenate(places)

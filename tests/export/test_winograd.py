@@ -107,6 +107,23 @@ def test_a_file_of_fixed_size_computes_no_shapes(fixed: bool, tiny_network: Make
     assert bool({"Shape", "Div"} & operators) is not fixed
 
 
+def test_its_weights_are_those_of_the_conv2d_form_byte_by_byte(
+    variant: FlavrConfig, tiny_network: MakeNetwork
+) -> None:
+    """Else a file in this form could not take them from another file."""
+    state = tiny_network(variant).state_dict()
+    plain, quick = (
+        {
+            tensor.name: tensor.raw_data
+            for tensor in build_graph(variant, state, ExportSpec(graph=graph)).graph.initializer
+        }
+        for graph in ("conv2d", "winograd")
+    )
+    weights = [name for name in plain if name.endswith(".weight")]
+    assert len(weights) > 20
+    assert [name for name in weights if plain[name] != quick[name]] == []
+
+
 # ---------------------------------------------------------------- choices
 
 
