@@ -1,7 +1,7 @@
-"""How long one training step takes: forward, L1, backward and Adam, by width, precision and memory layout.
+"""How long one training step takes (forward, L1, backward, Adam) by width, precision, layout and algorithm.
 
 Everything runs in one process, interleaved, so that a noisy machine slows all of it; ratios are taken within
-each round. The defaults of flavr-train's --precision and --channels-last come from these figures.
+each round. The defaults of flavr-train's --precision, --channels-last and --winograd come from these figures.
 
     python benchmarks/training_step.py                                  # width 16, and 64 with fewer rounds
     python benchmarks/training_step.py --device cuda --crop 256 --batch 32 --rounds 20 --json h200.json
@@ -21,6 +21,7 @@ import click
 import torch
 
 from flavr import Flavr, FlavrConfig
+from flavr._winograd import quicken
 from flavr.initialise import initialise
 from flavr.losses import parse_loss
 from flavr.predictors import PRECISIONS
@@ -28,6 +29,7 @@ from flavr.training.summary import network_cost
 
 PRECISION_NAMES = ("fp32", "bf16")
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
+WINOGRAD = "winograd"  # float32 only
 BASE = "fp32 contiguous"
 SLOW = 10  # a variant so many times slower than the base is timed twice: its ratio needs no decimals
 BACKWARD = 3  # a step is counted as three forward passes: the backward one multiplies every weight twice
@@ -91,6 +93,11 @@ def measure(
         f"{precision} {layout}": _step(width, crop, batch, precision, layout, device)
         for precision, layout in itertools.product(precisions, LAYOUTS)
     }
+    if "fp32" in precisions:
+        steps |= {
+            f"fp32 {layout} {WINOGRAD}": _step(width, crop, batch, "fp32", layout, device, winograd=True)
+            for layout in LAYOUTS
+        }
     # The first step warms up, and makes Adam's state.
     first = {name: _seconds(step, device) for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -114,9 +121,20 @@ def measure(
     }
 
 
-def _step(width: int, crop: int, batch: int, precision: str, layout: str, device: torch.device) -> Step:
+def _step(
+    width: int,
+    crop: int,
+    batch: int,
+    precision: str,
+    layout: str,
+    device: torch.device,
+    *,
+    winograd: bool = False,
+) -> Step:
     network = Flavr(FlavrConfig(width=width, encoder_bias=True))
     initialise(network, "blend", seed=0)
+    if winograd:
+        quicken(network)
     network.to(device).train()
     if layout == "channels_last":
         for parameter in network.parameters():
@@ -154,7 +172,7 @@ def _print(width: int, figures: dict[str, object]) -> None:
     assert isinstance(medians, dict) and isinstance(ratios, dict) and isinstance(rates, dict)  # noqa: S101, PT018
     for name, median in medians.items():
         print(
-            f"width {width}  {name:20} {median:7.3f} s a step, {rates[name]:6.2f} windows/s, "
+            f"width {width}  {name:27} {median:7.3f} s a step, {rates[name]:6.2f} windows/s, "
             f"{ratios[name]:.2f}x {BASE}"
         )
 

@@ -24,9 +24,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from flavr._cook_toom import POINT_ONE, Matrix, short_convolution
 from flavr.config import MULTIPLE, WINDOW
 from flavr_export._builder import GraphBuilder
-from flavr_export._cook_toom import POINT_ONE, Matrix, short_convolution
 from flavr_export._costs import TILE, Layer, Way, faster_way
 from flavr_export._form import Feature, Form, Weights, resize, taps_in_channels, transposed_taps_in_channels
 from flavr_export.spec import ExportSpec

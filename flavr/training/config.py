@@ -13,7 +13,8 @@ from flavr.config import MULTIPLE, Arch, FlavrConfig, Join, Upmode
 from flavr.errors import CheckpointError, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Schedule = Literal["plateau", "cosine"]
+Schedule = Literal["plateau", "cosine", "trapezoid"]
+OptimizerName = Literal["adam", "muon"]
 Start = Literal["published", "blend"]
 Cache = Literal["none", "device"]
 
@@ -57,11 +58,12 @@ class TrainingConfig:
     batch_size: int = 32  # over all processes together
     max_epoch: int = 200
     steps_per_epoch: int | None = None  # None: once through the data
+    optimizer: OptimizerName = "adam"
     lr: float = 2e-4
     beta1: float = 0.9
     beta2: float = 0.99
     schedule: Schedule = "plateau"
-    warmup_steps: int | None = None  # cosine only; None: a twentieth of the run, at most 1000
+    warmup_steps: int | None = None  # cosine and trapezoid; None: a twentieth of the run, at most 1000
     clip_grad: float | None = None
     ema: float | None = None
     seed: int = 12345
@@ -70,6 +72,7 @@ class TrainingConfig:
     num_procs: int = 1  # with the CPU
     precision: Precision = "fp32"
     channels_last: bool | None = None  # None: where it was measured to be faster
+    winograd: bool | None = None  # None: where it was measured to be faster
     compile: bool = False
     # the run
     test_batch_size: int = 32
@@ -101,8 +104,9 @@ class TrainingConfig:
                 "--crop-places looks at decoded frames: it needs --dataset video --cache device",
             ),
             (
-                self.warmup_steps is not None and self.schedule != "cosine",
-                "--warmup-steps belongs to --schedule cosine; plateau starts at the full rate, as published",
+                self.warmup_steps is not None and self.schedule == "plateau",
+                "--warmup-steps belongs to --schedule cosine and trapezoid; plateau starts at the full rate, "
+                "as published",
             ),
             (
                 self.batch_size % self.processes,

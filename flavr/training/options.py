@@ -120,16 +120,30 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
         _Row("batch_size", int, "Windows per step, over all processes together.", "N"),
         _Row("max_epoch", int, "Epochs in all, those before a --resume included.", "N"),
         _Row("steps_per_epoch", int, "Steps until the next validation.", "N", unset="once through the data"),
-        _Row("lr", float, "Adam's learning rate."),
+        _Row(
+            "optimizer",
+            click.Choice(["adam", "muon"]),
+            "adam, as published; or muon, whose steps are orthogonal matrices (but Adam's for biases and the "
+            "like): more from short runs.",
+        ),
+        _Row("lr", float, "Learning rate."),
         _Row("beta1", float, "Adam's decay of the gradient's mean."),
         _Row("beta2", float, "Adam's decay of its square's mean."),
         _Row(
             "schedule",
-            click.Choice(["plateau", "cosine"]),
+            click.Choice(["plateau", "cosine", "trapezoid"]),
             "plateau: halve the rate when the validation loss has not fallen for 5 epochs, as published. "
-            "cosine: warm up, then fall to a hundredth by the last step; for runs of a known length.",
+            "cosine: warm up, then fall to a hundredth by the last step; for runs of a known length. "
+            "trapezoid: warm up, stay, fall to a hundredth over the last fifth; until there, --max-epoch can "
+            "be changed.",
         ),
-        _Row("warmup_steps", int, "With cosine.", "N", unset="a twentieth of the run, at most 1000"),
+        _Row(
+            "warmup_steps",
+            int,
+            "With cosine and trapezoid.",
+            "N",
+            unset="a twentieth of the run, at most 1000",
+        ),
         _Row(
             "clip_grad", float, "Limit the norm of the gradient, against steps that ruin the weights.", "NORM"
         ),
@@ -161,6 +175,12 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             bool,
             "Memory layout: channels innermost.",
             unset="on for bf16 and fp16 on a GPU, and below width 64 on a CPU",
+        ),
+        _Row(
+            "winograd",
+            bool,
+            "Compute convolutions by Winograd's algorithm, with fewer multiplications.",
+            unset="on for fp32 on a CPU",
         ),
         _Row("compile", None, "torch.compile: minutes to start, then faster steps."),
     ),

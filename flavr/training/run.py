@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import click
 import torch
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
+from flavr._winograd import quicken
 from flavr.augment import Augmentation, AugmentedDataset
 from flavr.checkpoints import load_checkpoint
 from flavr.datasets import InterpolationDataset, open_dataset
@@ -32,6 +33,7 @@ from flavr.training.distributed import (
 from flavr.training.ema import Ema
 from flavr.training.files import make_folder
 from flavr.training.loop import Outcome, Trainer
+from flavr.training.muon import Muon
 from flavr.training.pretrained import load_fitting
 from flavr.training.reporting import Report
 from flavr.training.schedule import SCHEDULES
@@ -82,6 +84,9 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
         data = _open_data(config, network.config.n_outputs, ranks)
         batches = _batches(config, data.train, ranks)
         channels_last = _channels_last(config, network.config.width, ranks.device)
+        winograd = _winograd(config, ranks.device)
+        if winograd:
+            quicken(network)
         state = _state(config, network.to(ranks.device), batches, ranks, channels_last=channels_last)
         indices = evenly(len(data.validation), config.val_windows)
         validator = Validator(
@@ -94,7 +99,7 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             config.precision,
         )
         cost = network_cost(network.config, config.crop, config.crop)
-        layout = ", channels last" if channels_last else ""
+        layout = (", channels last" if channels_last else "") + (", Winograd" if winograd else "")
         report.say(
             f"network     {network.config.arch} {network.config.factor}x, width {network.config.width}: "
             f"{cost} at {config.crop}x{config.crop}",
@@ -102,7 +107,8 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             *start.lines(),
             f"data        {config.dataset}: {len(data.train)} windows, {len(indices)} more to validate on",
             f"epoch       {batches.steps} steps of {batches.size} windows",
-            f"minimises   {loss}, by Adam, {config.schedule} schedule from {config.lr:g}",
+            f"minimises   {loss}, by {config.optimizer.title()}, {config.schedule} schedule from "
+            f"{config.lr:g}",
             f"hardware    {ranks.count} x {_device_name(ranks.device)}, {config.precision}{layout}",
             f"writes to   {config.folder}",
         )
@@ -231,7 +237,7 @@ def _state(
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = True  # all batches have one size
-    optimizer = Adam(network.parameters(), lr=config.lr, betas=(config.beta1, config.beta2))
+    optimizer = _optimizer(config, network)
     state = RunState(
         network=network,
         optimizer=optimizer,
@@ -242,6 +248,13 @@ def _state(
     if config.resume:
         state.restore(read_state(config.checkpoint), config.checkpoint)
     return state
+
+
+def _optimizer(config: TrainingConfig, network: Flavr) -> Optimizer:
+    betas = (config.beta1, config.beta2)
+    if config.optimizer == "muon":
+        return Muon(network.named_parameters(), lr=config.lr, betas=betas)
+    return Adam(network.parameters(), lr=config.lr, betas=betas)
 
 
 def _workers(config: TrainingConfig, ranks: Ranks) -> int:
@@ -261,6 +274,12 @@ def _channels_last(config: TrainingConfig, width: int, device: torch.device) -> 
         # benchmarks/results/training-step-cpu-avx2-2core-torch2.13.json
         return width < 64
     return config.precision != "fp32"  # tensor cores want half-precision channels innermost
+
+
+def _winograd(config: TrainingConfig, device: torch.device) -> bool:
+    if config.winograd is not None:
+        return config.winograd
+    return device.type == "cpu" and config.precision == "fp32"  # elsewhere transforms would round too much
 
 
 def _emulates(device: torch.device) -> bool:

@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from flavr.training.config import TrainingConfig
 
-_COSINE_END = 0.01  # of the first rate: below, Adam's steps no longer move 8-bit pictures
+_FALL = 0.2  # of a run, at the end of a trapezoid
+_END = 0.01  # of the highest rate: below, Adam's steps no longer move 8-bit pictures
 
 
 class LearningRate(Protocol):
@@ -71,7 +72,7 @@ class Cosine:
         if step < self._warmup:
             return self._peak * (step + 1) / self._warmup
         done = min(1.0, (step - self._warmup) / max(1, self._total - 1 - self._warmup))
-        return self._peak * (_COSINE_END + (1 - _COSINE_END) * (1 + math.cos(math.pi * done)) / 2)
+        return self._peak * (_END + (1 - _END) * (1 + math.cos(math.pi * done)) / 2)
 
     def after_validation(self, loss: float) -> None:
         """The validation loss makes no difference."""
@@ -83,7 +84,21 @@ class Cosine:
         """There is none."""
 
 
+class Trapezoid(Cosine):
+    """Up in a straight line, level, and down again to a hundredth over the last fifth of the run.
+
+    (Hägele et al. 2024.) A run can be made longer or shorter while it is level, and loses nothing.
+    """
+
+    def rate(self, step: int) -> float:
+        """The rate of one step."""
+        left = (self._total - step) / max(1.0, _FALL * self._total)
+        rising = (step + 1) / max(1, self._warmup)
+        return self._peak * max(_END, min(1.0, rising, left))
+
+
 SCHEDULES: Mapping[str, Callable[[Optimizer, TrainingConfig, int], LearningRate]] = {
     "plateau": Plateau,
     "cosine": Cosine,
+    "trapezoid": Trapezoid,
 }

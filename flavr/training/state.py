@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Optimizer
 
 from flavr.errors import TrainingError
 from flavr.network import Flavr
@@ -39,7 +39,7 @@ class RunState:
     """The parts of a run that change as it goes on."""
 
     network: Flavr
-    optimizer: Adam
+    optimizer: Optimizer
     schedule: LearningRate
     scaler: torch.amp.GradScaler
     ema: Ema | None = None
@@ -80,6 +80,11 @@ class RunState:
                 f"{path} was trained {'without' if extra['ema'] is None else 'with'} --ema; resume it so"
             )
         judged = _without_prefix(content["state_dict"])
+        mine, theirs = _name(self.optimizer), extra.get("optimizer", "adam")
+        if mine != theirs:
+            raise TrainingError(
+                f"{path} was trained with --optimizer {theirs}; resume it so, not with {mine}"
+            )
         self.network.load_state_dict(judged if extra["weights"] is None else extra["weights"])
         if self.ema is not None:
             self.ema.network.load_state_dict(judged)
@@ -106,6 +111,7 @@ class RunState:
             "flavr": asdict(self.network.config),
             _EXTRA: {
                 "version": _VERSION,
+                "optimizer": _name(self.optimizer),
                 "position": asdict(self.position),
                 "weights": None if self.ema is None else self.network.state_dict(),
                 "ema": None if self.ema is None else self.ema.updates,
@@ -120,6 +126,10 @@ def read_state(path: Path) -> Mapping[str, Any]:
     """The whole content of a checkpoint that `flavr.load_checkpoint` has found sound."""
     content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
+
+
+def _name(optimizer: Optimizer) -> str:
+    return type(optimizer).__name__.lower()
 
 
 def _without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

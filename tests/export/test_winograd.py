@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from flavr import Flavr, FlavrConfig
+from flavr._cook_toom import POINT_ONE, short_convolution
 from flavr_export import ExportSpec
-from flavr_export._cook_toom import POINT_ONE, short_convolution
 from flavr_export._costs import Layer, Way, faster_way
 from flavr_export._winograd import WinogradForm
 from flavr_export.graph import build_graph

@@ -163,6 +163,17 @@ def test_cosine_warms_up_and_ends_at_a_hundredth() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
+def test_trapezoid_stays_level_until_the_last_fifth() -> None:
+    rates = _rates("trapezoid", 1, [0.0] * 100, warmup_steps=10)
+    assert rates[:10] == pytest.approx([0.1 * (n + 1) for n in range(10)])
+    assert rates[10:81] == [1.0] * 71
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[80:] == sorted(rates[80:], reverse=True)
+    assert rates[-1] == pytest.approx(0.05)  # the last step is taken a twentieth above the end
+    longer = _rates("trapezoid", 1, [0.0] * 200, warmup_steps=10)
+    assert longer[:81] == rates[:81]  # so a run can be made longer while it is level
+
+
 def test_ema_is_the_running_mean_of_weights() -> None:
     network = Flavr(TINY)
     name, parameter = next(iter(network.named_parameters()))

@@ -120,6 +120,7 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
         "loss": "1*Charbonnier+0.1*SSIM",
         "num_workers": 1,
     },
+    "muon": {"optimizer": "muon", "schedule": "trapezoid", "width": 16, "init": "blend"},
     "fp16": {"precision": "fp16", "steps_per_epoch": 1, "val_windows": 1},
 }
 
@@ -340,13 +341,17 @@ def test_training_starts_from_another_checkpoints_weights(
     assert "encoder.stem.0.bias (not here)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"channels_last": True}], ids=["bf16", "layout"])
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "bf16"}, {"channels_last": True}, {"winograd": True}],
+    ids=["bf16", "layout", "winograd"],
+)
 def test_faster_arithmetic_and_layout_train_to_nearly_the_same(
     new_config: NewConfig, options: dict[str, Any]
 ) -> None:
     results = {}
     for name, extra in {"plain": {}, "other": options}.items():
-        train(new_config(name, max_epoch=1, lr=1e-4, **extra))
+        train(new_config(name, max_epoch=1, lr=1e-4, **{"winograd": False} | extra))
         results[name] = _content(new_config(name))["training"]["position"]["history"][0]
     assert results["other"]["psnr"] == pytest.approx(results["plain"]["psnr"], abs=0.1)
 
@@ -419,6 +424,13 @@ def test_a_checkpoint_of_another_factor_or_width_is_refused(new_config: NewConfi
         train(new_config("other", load_from=tmp_path / "4x.pth", n_outputs=1))
     with pytest.raises(CheckpointError, match="a network with width 4; 8 was asked for: leave --width out"):
         train(new_config("other", load_from=tmp_path / "4x.pth", width=8))
+
+
+def test_a_run_goes_on_with_its_own_optimizer(new_config: NewConfig) -> None:
+    config = new_config("run", max_epoch=1, width=16)
+    train(config)
+    with pytest.raises(TrainingError, match="was trained with --optimizer adam; resume it so, not with muon"):
+        train(replace(config, resume=True, optimizer="muon"))
 
 
 def test_a_run_is_not_overwritten(new_config: NewConfig) -> None:

@@ -1,0 +1,111 @@
+"""Muon: momentum whose steps are made orthogonal, for the matrices of a network, and Adam for what is left.
+
+Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". A convolution counts as a
+matrix of outputs by inputs and taps. `torch.optim.Muon` takes matrices alone, and works in bfloat16, which
+most CPUs emulate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+_MOMENTUM = 0.95
+_STEPS = 5
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.: singular values come to between 0.7 and 1.2
+# Root mean square of a step before the learning rate. Adam's steps have 0.2 (Liu et al. 2025, "Muon is
+# scalable for LLM training"); matrices were trained with twice that here.
+_RMS = 0.4
+_SMALLEST = 16  # inputs or outputs; the stem, the last convolution and the like are left to Adam
+_EPSILON = 1e-8
+_MATRICES = "matrices"
+
+
+class Muon(Optimizer):
+    """One learning rate for both parts; `betas` are Adam's.
+
+    Args:
+        named: parameters with their names. Convolutions with at least 16 inputs and outputs are matrices, but
+            for those of the gates, which are close to biases.
+    """
+
+    def __init__(
+        self, named: Iterable[tuple[str, nn.Parameter]], *, lr: float, betas: tuple[float, float]
+    ) -> None:
+        matrices, others = list[nn.Parameter](), list[nn.Parameter]()
+        for name, parameter in named:
+            (matrices if _is_matrix(name, parameter) else others).append(parameter)
+        groups = [{"params": matrices, _MATRICES: True}, {"params": others, _MATRICES: False}]
+        super().__init__([group for group in groups if group["params"]], {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step from the gradients that are there."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            update = self._matrix if group[_MATRICES] else self._adam
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    update(parameter, parameter.grad, group)
+        return loss
+
+    def _matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
+        ahead = gradient.lerp(state["momentum"], _MOMENTUM)  # Nesterov's
+        step = orthogonal(ahead.reshape(len(ahead), -1))
+        scale = _RMS * max(step.shape) ** 0.5
+        parameter.add_(step.view_as(parameter), alpha=-group["lr"] * scale)
+
+    def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["steps"] = torch.zeros(())
+            state["mean"] = torch.zeros_like(parameter)
+            state["square"] = torch.zeros_like(parameter)
+        first, second = group["betas"]
+        state["steps"] += 1
+        count = float(state["steps"])
+        state["mean"].lerp_(gradient, 1 - first)
+        state["square"].lerp_(gradient.square(), 1 - second)
+        size = (state["square"] / (1 - second**count)).sqrt_().add_(_EPSILON)
+        parameter.addcdiv_(state["mean"], size, value=-group["lr"] / (1 - first**count))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Nearly the orthogonal matrix closest to `matrix`, by Newton and Schulz's iteration.
+
+    Iterates on the small Gram matrix, so that the wide one is multiplied twice, not ten times.
+
+    Args:
+        matrix: float [M, N], not all zero if the result is to mean anything.
+
+    Returns:
+        float [M, N] with singular values around 1, but for those that were near 0.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonal(matrix.T).T
+    a, b, c = _QUINTIC
+    x = matrix / (matrix.norm() + 1e-7)
+    gram = (x @ x.T).double()  # conditions are squared in it
+    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    product = one
+    for _ in range(_STEPS):
+        factor = a * one + b * gram + c * (gram @ gram)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    result: Tensor = product.to(x.dtype) @ x
+    return result
+
+
+def _is_matrix(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim >= 4 and min(parameter.shape[:2]) >= _SMALLEST and "attn_layer" not in name

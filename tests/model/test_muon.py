@@ -1,0 +1,75 @@
+"""The optimizer of orthogonal steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from flavr import Flavr, FlavrConfig
+from flavr.training.muon import Muon, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(16, 432), (64, 27), (32, 32)])
+def test_a_step_has_nearly_the_same_size_in_every_direction(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
+    spread = left @ torch.diag(torch.linspace(1, 0.05, len(sizes), dtype=torch.float64)) @ right
+    result = orthogonal(spread)
+    assert result.shape == matrix.shape
+    found = torch.linalg.svdvals(result)
+    assert 0.6 < found.min() <= found.max() < 1.3
+    cosine = (result * (left @ right)).sum() / result.norm() / (left @ right).norm()
+    assert cosine > 0.98  # the closest orthogonal matrix, and not just any
+
+
+def test_gates_ends_and_biases_are_left_to_adam() -> None:
+    network = Flavr(FlavrConfig(width=16, encoder_bias=True))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    optimizer = Muon(network.named_parameters(), lr=1e-3, betas=(0.9, 0.99))
+    matrices, others = (
+        {names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups
+    )
+    assert {
+        "encoder.layer1.0.conv1.0.weight",
+        "decoder.1.upconv.0.weight",
+        "feature_fuse.conv.0.weight",
+    } <= matrices
+    assert {
+        "encoder.stem.0.weight",
+        "outconv.1.weight",
+        "encoder.layer1.0.fg.attn_layer.0.weight",
+        "encoder.layer1.0.conv1.0.bias",
+    } <= others
+    assert len(matrices) + len(others) == len(names)
+
+
+def test_what_is_left_to_adam_steps_as_pytorchs_adam_does() -> None:
+    start = torch.randn(7, generator=torch.Generator().manual_seed(5))
+    mine, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizers = (
+        Muon([("bias", mine)], lr=1e-2, betas=(0.9, 0.99)),
+        torch.optim.Adam([theirs], lr=1e-2, betas=(0.9, 0.99)),
+    )
+    for step in range(5):
+        for parameter, optimizer in zip((mine, theirs), optimizers, strict=True):
+            parameter.grad = (parameter.detach() - step).cos()
+            optimizer.step()
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_a_convolution_is_learnt() -> None:
+    generator = torch.Generator().manual_seed(6)
+    wanted = torch.randn(16, 16, 3, 3, 3, generator=generator)
+    layer = nn.Conv3d(16, 16, 3, padding=1, bias=False)
+    optimizer = Muon(layer.named_parameters(), lr=0.1, betas=(0.9, 0.99))
+    frames = torch.randn(2, 16, 4, 8, 8, generator=generator)
+    target = nn.functional.conv3d(frames, wanted, padding=1)
+    losses = []
+    for _ in range(60):
+        loss = (layer(frames) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 10
