@@ -1,8 +1,8 @@
 """What a window really takes in memory on a CPU, against what flavr_runtime.memory predicts.
 
 Networks with random weights (memory does not depend on them), each graph form and size in a process of its
-own: the peak over two windows, less what the loaded model has. With --run a whole flavr-run per size, over a
-clip that mostly stands still, against what it states before.
+own: what loading the model takes, and the peak over two windows, less what the loaded model has. With --run a
+whole flavr-run per size, over a clip that mostly stands still, against what it states before.
 
     python benchmarks/memory_model.py
     python benchmarks/memory_model.py --case 64:conv2d:720x1280 --run 1080x1920
@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import onnxruntime as ort
 
-from flavr_runtime.memory import window_bytes
+from flavr_runtime.memory import loaded_bytes, window_bytes
 from flavr_runtime.model_info import read_model_info
 
 DEFAULT_CASES = (
@@ -30,8 +30,12 @@ DEFAULT_CASES = (
     "16:conv2d:720x1280",
     "16:conv3d:256x256",
     "16:conv3d:360x640",
+    "16:winograd:256x256",
+    "16:winograd:360x640",
+    "16:winograd:720x1280",
     "64:conv2d:256x256",
     "64:conv3d:256x256",
+    "64:winograd:256x256",
 )
 
 _EXPORT = """
@@ -50,13 +54,15 @@ import numpy as np
 from flavr_runtime import Interpolator
 from flavr_runtime.memory import peak_bytes, resident_bytes
 path, height, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+import onnxruntime
+without = resident_bytes()
 interpolator = Interpolator(path, provider="cpu", tile="off")
-loaded = resident_bytes()
+loading, loaded = peak_bytes() - without, resident_bytes()
 rng = np.random.default_rng(0)
 frames = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(4)]
 for _ in range(2):
     interpolator.between(*frames)
-print(loaded, peak_bytes())
+print(loading, loaded, peak_bytes())
 """
 
 _CLIP = """
@@ -118,10 +124,14 @@ def main(cases: tuple[str, ...], runs: tuple[str, ...], output: Path | None) -> 
 
 def _line(case: str, row: dict[str, int]) -> str:
     measured, predicted = row["measured_bytes"], row["predicted_bytes"]
-    return (
+    text = (
         f"{case:20} {measured / 1e6:8.0f} MB measured {predicted / 1e6:8.0f} MB predicted "
         f"{predicted / measured - 1:+7.1%}"
     )
+    if "loading_bytes" not in row:
+        return text
+    loading, expected = row["loading_bytes"], row["predicted_loading_bytes"]
+    return f"{text}; to load {loading / 1e6:5.0f} MB measured {expected / 1e6:5.0f} MB predicted"
 
 
 def _model(folder: Path, width: str, graph: str) -> Path:
@@ -133,11 +143,14 @@ def _model(folder: Path, width: str, graph: str) -> Path:
 
 def _window(model: Path, size: str) -> dict[str, int]:
     height, width = map(int, size.split("x"))
-    loaded, peak = map(int, _output_of(_WINDOW, model, height, width).split())
+    loading, loaded, peak = map(int, _output_of(_WINDOW, model, height, width).split())
+    info = read_model_info(model)
     return {
-        "loaded_bytes": loaded,
+        "loading_bytes": loading,  # at its peak
+        "predicted_loading_bytes": loaded_bytes(info),
+        "loaded_bytes": loaded,  # with the program
         "measured_bytes": peak - loaded,
-        "predicted_bytes": window_bytes(read_model_info(model), height, width),
+        "predicted_bytes": window_bytes(info, height, width),
     }
 
 

@@ -24,7 +24,8 @@ import click
 import numpy as np
 import onnxruntime as ort
 
-from flavr_runtime.model_info import DEFAULT_MODEL, read_model_info
+from flavr_runtime.model_info import read_model_info
+from flavr_runtime.shipped import DEFAULT_MODEL
 
 Setting = Callable[[Any], None]  # given an ort.SessionOptions
 PROVIDERS = ["CPUExecutionProvider"]

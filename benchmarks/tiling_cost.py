@@ -33,8 +33,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from flavr_runtime.frames import Rgb
-from flavr_runtime.model_info import DEFAULT_MODEL, read_model_info
+from flavr_runtime.model_info import read_model_info
 from flavr_runtime.reader import VideoReader
+from flavr_runtime.shipped import DEFAULT_MODEL
 from flavr_runtime.tiles import OVERLAP, run_tiled, tiles_of_side
 
 BLOCK = 16

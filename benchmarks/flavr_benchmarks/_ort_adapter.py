@@ -43,7 +43,7 @@ class OrtWorkload:
         self._provider = provider
         self._device = _DEVICES.get(provider)
         self._on_cpu = provider in _CPU_PROVIDERS
-        self._bytes = task.file.stat().st_size
+        self._bytes = (self._session.info.weights or task.file).stat().st_size
 
     def describe(self) -> Description:
         wheels = ", ".join(f"{name} {version}" for name, version in installed_wheels().items())

@@ -107,7 +107,7 @@ _FAIL_BELOW = click.option(
     type=_FILE,
     multiple=True,
     metavar="M.onnx",
-    help="A file of flavr-export's; repeatable.  [default: the network that ships with flavr]",
+    help="A file of flavr-export's; repeatable.  [default: the network that ships, in all its forms]",
 )
 @click.option(
     "--ckpt",

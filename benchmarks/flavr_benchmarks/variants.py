@@ -12,7 +12,8 @@ from flavr_benchmarks.cells import Variant
 from flavr_benchmarks.errors import UsageError
 from flavr_benchmarks.schema import Failure
 from flavr_benchmarks.worker import looks_like_no_memory
-from flavr_runtime.model_info import DEFAULT_MODEL, ModelInfo, read_model_info
+from flavr_runtime.model_info import ModelInfo, read_model_info
+from flavr_runtime.shipped import SHIPPED
 
 _TIMEOUT = 1800
 
@@ -38,13 +39,14 @@ class Subject:
 
 
 def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
-    """Read what was given; the network that ships with flavr where nothing was.
+    """Read what was given; the network that ships with flavr, in all its forms, where nothing was.
 
     Raises:
         FlavrRuntimeError, FlavrError: a file that cannot be used.
         UsageError: files of different factors.
     """
-    paths = list(models) if models or checkpoint is not None else [DEFAULT_MODEL]
+    shipped = [path for (_, deep), path in SHIPPED.items() if not deep]
+    paths = list(models) if models or checkpoint is not None else shipped
     infos = tuple(read_model_info(path) for path in paths)
     factors = {str(info.path): info.factor for info in infos}
     networks = [
@@ -61,7 +63,7 @@ def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
     if len(set(factors.values())) > 1:
         listed = ", ".join(f"{path} makes {factor}x" for path, factor in factors.items())
         raise UsageError(f"networks of different factors cannot be compared: {listed}")
-    return Subject(infos, checkpoint, next(iter(factors.values())), tuple(networks))
+    return Subject(infos, checkpoint, next(iter(factors.values())), tuple(dict.fromkeys(networks)))
 
 
 def onnx_variants(
@@ -87,12 +89,18 @@ def onnx_variants(
 
 
 def _names(models: Sequence[ModelInfo], checkpoint: Path | None) -> list[str]:
-    """What the files are called in the report: their names, numbered where two are the same."""
-    taken = {} if checkpoint is None else {checkpoint.stem: 1}
+    """What the files are called in the report: after those that hold their weights, numbered if alike."""
+    owners: dict[str, Path] = {} if checkpoint is None else {checkpoint.stem: checkpoint}
+    rows: set[tuple[str, str, str]] = set()
     names = []
     for info in models:
-        count = taken[info.path.stem] = taken.get(info.path.stem, 0) + 1
-        names.append(info.path.stem if count == 1 else f"{info.path.stem} ({count})")
+        weights, own = info.weights or info.path, info.path.stem
+        for name in (weights.stem, own, *(f"{own} ({number})" for number in range(2, len(models) + 2))):
+            row = name, info.graph, info.precision
+            if owners.setdefault(name, weights) == weights and row not in rows:
+                rows.add(row)
+                names.append(name)
+                break
     return names
 
 

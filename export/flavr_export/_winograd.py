@@ -133,7 +133,7 @@ class WinogradForm(Form):
         flat = g.op("Transpose", [stored], "outconv/by_row", perm=[2, 0, 1, 3])
         flat = self._reshape(flat, (rows * outputs, inputs, 1, columns), "outconv/weights")
         first = np.concatenate([bias, np.zeros((rows - 1) * outputs, np.float32)])
-        spread = g.constant(f"{key}.bias", first)
+        spread = g.constant(f"{key}/bias/spread", first)
         seen = g.op("Conv", [x, flat, spread], "outconv/rows", kernel_shape=[1, columns])
         total = ""
         for row in range(rows):
@@ -217,7 +217,7 @@ class WinogradForm(Form):
         if bias is not None:
             spread = np.zeros((products, outputs), np.float32)
             spread[POINT_ONE] = bias
-            conv_inputs.append(g.constant(f"{key}.bias", spread.reshape(-1)))
+            conv_inputs.append(g.constant(f"{key}/bias/spread", spread.reshape(-1)))
         steps = self._reshape(x, (0, WINDOW, -1), f"{key}/steps")
         mixed = self._matmul("time/inputs", _TIME_INPUTS, steps, f"{key}/inputs")
         mixed = self._reshape(mixed, (-1, products * inputs, *self._size(place.scale)), f"{key}/products")
@@ -286,7 +286,7 @@ class WinogradForm(Form):
         )
         if bias is not None:
             by_channel = self._reshape(sums, (0, WINDOW * tile**2, outputs, -1), f"{key}/by_output")
-            spread = g.constant(f"{key}.bias", bias.reshape(1, 1, -1, 1))
+            spread = g.constant(f"{key}/bias/spread", bias.reshape(1, 1, -1, 1))
             sums = g.op("Add", [by_channel, spread], f"{key}/bias")
         across = self._calculated("Add", self._size(place.scale)[1], tile - kernel % 2)
         columns = self._calculated("Div", across, tile)

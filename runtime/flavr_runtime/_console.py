@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flavr_runtime.profile import Profile
 
 
-def print_plan(job: Job, interpolator: Interpolator) -> None:
+def print_plan(job: Job, interpolator: Interpolator, memory: str) -> None:
     """What goes in, what it runs on, and what the user should know."""
     info = job.source.info
     kind = "" if info.constant_rate else " on average, variable rate kept"
@@ -29,13 +29,13 @@ def print_plan(job: Job, interpolator: Interpolator) -> None:
     )
     click.echo(f"model: {interpolator.model}", err=True)
     click.echo(f"provider: {interpolator.provider} ({interpolator.placement})", err=True)
-    click.echo(_memory_text(job, interpolator), err=True)
+    click.echo(memory, err=True)
     for notice in [*job.notices, *interpolator.notices]:
         click.echo(f"note: {notice}", err=True)
 
 
-def _memory_text(job: Job, interpolator: Interpolator) -> str:
-    """What the run will take at most, and how pictures are cut for it."""
+def memory_text(job: Job, interpolator: Interpolator) -> str:
+    """What the run will take at most, and how pictures are cut for it, before anything has run."""
     from flavr_runtime.memory import available_bytes, planned_bytes
 
     info = job.source.info
@@ -77,13 +77,13 @@ def _peak_text() -> str:
     return "" if peak is None else f", {_size_text(peak)} of memory at most"
 
 
-def print_estimate(job: Job, estimate: Estimate, interpolator: Interpolator) -> None:
+def print_estimate(job: Job, estimate: Estimate, memory: str) -> None:
     """What --dry-run has found out, on standard output."""
     frames = "frames as long as the input lasts"
     if estimate.frames is not None:
         frames = f"{estimate.frames} frames, {float(estimate.frames / job.timing.rate):.2f} s"
     click.echo(f"would write {job.output}: {rate_text(job.timing.rate)} fps, {frames}")
-    click.echo(_memory_text(job, interpolator))
+    click.echo(memory)
     each = f"{estimate.window_seconds:.3g} s for a window of the network"
     if estimate.seconds is None:
         click.echo(f"time: {each}")

@@ -10,7 +10,6 @@ from pathlib import Path
 from flavr_runtime._option_groups import settings_of
 from flavr_runtime._run_options import RunOptions
 from flavr_runtime._sequences import image_files, is_sequence
-from flavr_runtime.model_info import ModelInfo
 
 __all__ = ["file_hash", "run_identity", "versions"]
 
@@ -19,13 +18,12 @@ _SAMPLE = 1 << 20  # bytes, taken at the beginning, in the middle and at the end
 _PACKAGES = ("flavr", "av", "numpy", "opencv-python-headless", "scenedetect-headless", "scenedetect")
 
 
-def run_identity(input_path: Path, model: ModelInfo, options: RunOptions) -> dict[str, str]:
-    """Facts by name. The provider is not among them: it is known only once the model runs on it."""
+def run_identity(input_path: Path, options: RunOptions) -> dict[str, str]:
+    """Facts by name. The provider and the model are not among them: they are known only later."""
     cuts = Path(options.scenes.cuts)
     listed = options.scenes.cuts not in ("auto", "off") and cuts.is_file()
     return {
         "the input": _input_identity(input_path),
-        "the model": file_hash(model.path),
         **({"the list of cuts": file_hash(cuts)} if listed else {}),
         **{name: str(value) for name, value in settings_of(options)},
         **versions(),

@@ -1,4 +1,4 @@
-"""A run of `flavr-run`, checked and ready: nothing slow has happened yet."""
+"""A run of `flavr-run`, checked and ready: nothing slow has happened yet but that its provider was tried."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from flavr_runtime._identity import run_identity
+from flavr_runtime._identity import file_hash, run_identity
 from flavr_runtime._run_options import RunOptions
 from flavr_runtime._sequences import is_sequence
 from flavr_runtime.compare import ComparedSource, Comparison
@@ -16,10 +16,11 @@ from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
 from flavr_runtime.image_writer import work_place
 from flavr_runtime.media import ReadOptions, open_sink, open_source
-from flavr_runtime.model_info import DEEP_MODEL, DEFAULT_MODEL, ModelInfo, read_model_info
+from flavr_runtime.model_info import ModelInfo, read_model_info
 from flavr_runtime.pipes import STDIN
-from flavr_runtime.providers import check_options
+from flavr_runtime.providers import Selected, check_options, select
 from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
+from flavr_runtime.shipped import DEFAULT_MODEL, shipped_model
 from flavr_runtime.tiles import check_tiles
 from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource
@@ -31,9 +32,10 @@ _IMAGE_RATE = Fraction(25)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Input, model, timing and output, checked against each other."""
+    """Input, model, provider, timing and output, checked against each other."""
 
     source: MediaSource
+    provider: Selected
     model: ModelInfo
     timing: Timing
     mark_cuts: CutMarker | None
@@ -74,12 +76,12 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     Raises:
         FlavrRuntimeError: whatever is wrong with the options or the files, one line.
     """
-    timing_options, encoding = options.timing, options.encoding
-    check_options(options.engine.provider, options.engine.provider_options)
+    timing_options, encoding, engine = options.timing, options.encoding, options.engine
+    check_options(engine.provider, engine.provider_options)
     if output is None and str(input_path) == STDIN:
         raise UsageError("what comes from a pipe has no name to give the result: name it with -o")
     source = stack.enter_context(open_source(input_path, _read_options(input_path, options)))
-    model = read_model_info(options.engine.model or (DEFAULT_MODEL if source.info.bits == 8 else DEEP_MODEL))
+    model = read_model_info(engine.model or DEFAULT_MODEL)
     timing = plan_timing(
         source.info,
         model.factor,
@@ -87,9 +89,9 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         fps=timing_options.fps,
         slowmo=timing_options.slowmo,
     )
-    check_tiles(model, source.info.height, source.info.width, options.engine.tile)
+    check_tiles(model, source.info.height, source.info.width, engine.tile)
     output = str(_default_output(input_path, options, timing)) if output is None else output
-    work = _work_folder(input_path, output, model, options)
+    work = _work_folder(input_path, output, options)
     silent = timing.stretch != 1 and timing_options.slowmo_audio == "drop" and bool(source.traits.audio)
     compare = options.report.compare
     sink = open_sink(
@@ -112,7 +114,13 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     )
     if compare is not None:
         sink = Comparison(sink, compare)
-    return Job(source, model, timing, _cut_marker(options.scenes.cuts), output, silent, work, sink)
+    mark_cuts = _cut_marker(options.scenes.cuts)
+    provider = select(engine.provider, engine.provider_options)
+    work.identify(provider.identity)
+    if engine.model is None:  # the same network, whatever the form: all that was checked holds for it
+        model = read_model_info(shipped_model(provider.graph, deep=source.info.bits > 8))
+    work.identify({"the model": file_hash(model.path)})  # which stands for its weights too
+    return Job(source, provider, model, timing, mark_cuts, output, silent, work, sink)
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
@@ -123,11 +131,11 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _work_folder(input_path: Path, output: str, model: ModelInfo, options: RunOptions) -> WorkFolder:
+def _work_folder(input_path: Path, output: str, options: RunOptions) -> WorkFolder:
     resume = options.encoding.resume
     place = work_place(output)
     if is_sequence(input_path) or input_path.is_file():
-        return WorkFolder(place, resume=resume, identity=run_identity(input_path, model, options))
+        return WorkFolder(place, resume=resume, identity=run_identity(input_path, options))
     if resume:
         raise UsageError(f"--resume: {input_path} is a stream, which cannot be read again; name a file")
     return WorkFolder(place, lasting=False)

@@ -54,6 +54,11 @@ def load(
             raise ModelError(
                 f"{path} is not an ONNX file, or is truncated or damaged; write one with flavr-export"
             ) from error
+        if "xternal data" in str(error) or "External initializer" in str(error):
+            raise ModelError(
+                f"{path} takes its weights from a file beside it, which is missing or damaged: keep the two "
+                f"in one folder ({first_line(error)})"
+            ) from error
         raise ModelError(f"ONNX Runtime {ort.__version__} cannot load {path}: {first_line(error)}") from error
 
 

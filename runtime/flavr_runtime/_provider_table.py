@@ -79,6 +79,7 @@ class Provider:
     needs: str  # beyond the wheel, as in "it needs ..."
     systems: tuple[str, ...] = ("linux", "win32", "darwin")  # values of sys.platform it is built for
     auto: bool  # whether `auto` may choose it
+    graph: str = "conv2d"  # which form of the network that ships it runs fastest, where that was measured
 
 
 _CUDA = Engine(
@@ -258,5 +259,6 @@ TABLE: tuple[Provider, ...] = (
         pip=(PipLine("Microsoft's build", "pip install 'flavr[cpu]'"),),
         needs="",
         auto=True,
+        graph="winograd",  # benchmarks/results/graph-forms-*
     ),
 )

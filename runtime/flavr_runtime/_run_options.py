@@ -84,7 +84,8 @@ class EngineOptions:
         shapes_result=False,  # its contents do
         type=click.Path(path_type=Path),
         metavar="M.onnx",
-        help="A file written by flavr-export. [default: the small 2x network that ships with flavr]",
+        help="A file written by flavr-export, or the name of one that ships, such as flavr_lite_2x.onnx. "
+        "[default: the small 2x network that ships, in the form that is fastest on the provider]",
     )
     provider: str = option(
         "--provider",

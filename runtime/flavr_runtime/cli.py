@@ -71,6 +71,7 @@ def main() -> None:
 def _run(job: Job, options: RunOptions) -> None:
     from flavr_runtime._console import (
         kept_frames_stated,
+        memory_text,
         print_damage,
         print_estimate,
         print_plan,
@@ -91,8 +92,7 @@ def _run(job: Job, options: RunOptions) -> None:
     info = job.source.info
     interpolator = Interpolator(
         job.model,
-        provider=engine.provider,
-        provider_options=engine.provider_options,
+        provider=job.provider,
         threads=engine.threads,
         size=(info.height, info.width),
         cache=engine.cache_dir,
@@ -101,11 +101,12 @@ def _run(job: Job, options: RunOptions) -> None:
     )
     tiling = interpolator.tiling(info.height, info.width)
     job.work.identify({**interpolator.identity, "the tiles": str(tiling)})
+    memory = memory_text(job, interpolator)
     if not quiet:
-        print_plan(job, interpolator)
+        print_plan(job, interpolator, memory)
     interpolator.warm_up()
     if options.report.dry_run:
-        print_estimate(job, estimated(job, interpolator), interpolator)
+        print_estimate(job, estimated(job, interpolator), memory)
         return
     with (
         kept_frames_stated(job),

@@ -17,9 +17,10 @@ from flavr_runtime.engine_cache import default_cache_folder
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.memory import WINDOW_SHARE, available_bytes, loaded_bytes
-from flavr_runtime.model_info import DEFAULT_MODEL, ModelInfo, read_model_info
-from flavr_runtime.providers import select
+from flavr_runtime.model_info import ModelInfo, read_model_info
+from flavr_runtime.providers import Selected, select
 from flavr_runtime.session import Session, check_picture
+from flavr_runtime.shipped import shipped_model
 from flavr_runtime.tiles import PreparedTiles, TiledSession, TileSetting, Tiling
 from flavr_runtime.windows import plan_stages, windows
 
@@ -40,7 +41,8 @@ class Interpolator:
         self,
         model: ModelInfo | Path | str | None = None,
         *,
-        provider: str = "auto",
+        deep: bool = False,
+        provider: Selected | str = "auto",
         provider_options: Mapping[str, str] | None = None,
         threads: int | None = None,
         size: tuple[int, int] | None = None,
@@ -51,8 +53,11 @@ class Interpolator:
         """Load a model on a provider.
 
         Args:
-            model: a file written by flavr-export; None takes the small 2x network that ships with flavr.
-            provider: auto (the fastest that works here), cpu, cuda, rocm, ... as `flavr-providers` lists.
+            model: a file written by flavr-export; None takes the small 2x network that ships with flavr, in
+                the form that the provider runs fastest.
+            deep: without a model, whether pictures have more than 8 bits, and new ones are to have them too.
+            provider: auto (the fastest that works here), cpu, cuda, rocm, ... as `flavr-providers` lists, or
+                what `select` returned.
             provider_options: the provider's own, by ONNX Runtime's names: {"device_id": "1"}.
             threads: CPU threads for one window; None takes one per physical core that this process may use.
             size: (height, width) of all pictures, where known: others are refused then, and providers that
@@ -68,8 +73,10 @@ class Interpolator:
             ProviderError: the provider does not work on this machine.
             ModelError: the model cannot be loaded or does not run on the provider.
         """
-        info = model if isinstance(model, ModelInfo) else read_model_info(Path(model or DEFAULT_MODEL))
-        selected = select(provider, provider_options)
+        selected = provider if isinstance(provider, Selected) else select(provider, provider_options)
+        if model is None:
+            model = shipped_model(selected.graph, deep=deep)
+        info = model if isinstance(model, ModelInfo) else read_model_info(Path(model))
         folder = default_cache_folder() if cache is None else Path(cache)
 
         def make(size: tuple[int, int] | None) -> Session:
@@ -96,12 +103,7 @@ class Interpolator:
     @property
     def identity(self) -> dict[str, str]:
         """What runs the model: another provider or version rounds differently."""
-        options = sorted(self._session.selected.options.items())
-        return {
-            "the provider": self.execution_provider,
-            "its options": ", ".join(f"{name}={value}" for name, value in options),
-            "ONNX Runtime": self._session.runtime_version,
-        }
+        return {**self._session.selected.identity, "ONNX Runtime": self._session.runtime_version}
 
     @property
     def placement(self) -> str:

@@ -52,7 +52,13 @@ def manifest_of(
             "description": info.description,
         },
         "output": {"path": job.output, "rate": str(job.timing.rate), "stretch": str(job.timing.stretch)},
-        "model": asdict(model) | {"path": str(model.path), "sha256": file_hash(model.path)},
+        "model": asdict(model)
+        | {
+            "path": str(model.path),
+            "sha256": file_hash(model.path),
+            "weights": str(model.weights or model.path),
+            "weights_sha256": file_hash(model.weights or model.path),
+        },
         "provider": {
             "name": interpolator.provider,
             "execution_provider": interpolator.execution_provider,

@@ -32,15 +32,24 @@ class Activations:
 
     per_width: float
     more: float
+    from_width: int = 0  # narrower networks are written in other ways
 
 
-# Measured by benchmarks/memory_model.py: ONNX Runtime 1.32 on a CPU, widths 2 to 64 (winograd: 16 only). The
-# figures are in benchmarks/results/. The 2-D graph holds two feature maps of full size at its peak, the 3-D
-# one also unfolds the picture for its convolutions. Depth and number of new frames change little: their maps
-# are smaller.
-ACTIVATIONS: Mapping[str, Activations] = MappingProxyType(
-    {"conv2d": Activations(50, 60), "conv3d": Activations(305, 120), "winograd": Activations(72, 40)}
+# Measured by benchmarks/memory_model.py: ONNX Runtime 1.32 on a CPU, widths 2 to 64. The figures are in
+# benchmarks/results/. The 2-D graph holds two feature maps of full size at its peak, the 3-D one also unfolds
+# the picture for its convolutions. The winograd graph of a wide network transforms maps of half the size in
+# height and width too. Depth and number of new frames change little: their maps are smaller.
+ACTIVATIONS: Mapping[str, tuple[Activations, ...]] = MappingProxyType(
+    {
+        "conv2d": (Activations(50, 60),),
+        "conv3d": (Activations(305, 120),),
+        "winograd": (Activations(73, 170), Activations(127, 0, from_width=48)),
+    }
 )
+
+LOADED: Mapping[str, float] = MappingProxyType({"conv2d": 6, "conv3d": 2.5, "winograd": 11.5})
+"""What a loaded model takes for each byte of its weights, from the same measurements: as stored, cut for the
+edge frames or transformed, and packed for the kernels."""
 
 PIPELINE_BYTES = 290
 """For each pixel: decoded frames, RGB and the encoder's own. Measured with H.264 at 360 and 1080 lines."""
@@ -61,14 +70,16 @@ def window_bytes(model: ModelInfo, height: int, width: int) -> int:
     A graph that is not known is taken for the largest that is. Half precision and int8 are computed on a CPU
     with as much as float32 or less.
     """
-    known = ACTIVATIONS.get(model.graph, max(ACTIVATIONS.values(), key=lambda each: each.per_width))
+    rows = ACTIVATIONS.get(model.graph, ACTIVATIONS["conv3d"])
+    known = [row for row in rows if row.from_width <= model.width][-1]
     pixels = -(-height // _MULTIPLE) * -(-width // _MULTIPLE) * _MULTIPLE**2
     return round(pixels * (known.per_width * model.width + known.more))
 
 
 def loaded_bytes(model: ModelInfo) -> int:
-    """What a loaded model takes: weights as stored, cut for the edge frames, and packed for the kernels."""
-    return 6 * model.path.stat().st_size
+    """What ONNX Runtime takes on a CPU for a loaded model."""
+    held = (model.weights or model.path).stat().st_size
+    return round(LOADED.get(model.graph, max(LOADED.values())) * held)
 
 
 def planned_bytes(model: ModelInfo, tile: tuple[int, int], info: StreamInfo) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,12 @@ from typing import TYPE_CHECKING
 from flavr_runtime._io_kinds import IO_KINDS
 from flavr_runtime._ort_session import load
 from flavr_runtime.errors import InputError, ModelError
+from flavr_runtime.shipped import shipped_file
 
 if TYPE_CHECKING:
     import onnxruntime
 
 FORMATS = ("1",)  # versions of the file format that this runtime understands
-
-DEFAULT_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x.onnx"
-DEEP_MODEL = Path(__file__).with_name("models") / "flavr_lite_2x_float.onnx"
-"""The same network with float ends, for pictures of more than 8 bits; its weights lie in DEFAULT_MODEL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,7 @@ class ModelInfo:
     size: tuple[int, int] | None  # (height, width) where the file fixes them
     opset: int
     checkpoint_sha256: str
+    weights: Path | None = None  # the file beside it that holds its weights, where it does not itself
 
     def __str__(self) -> str:
         shape = "" if self.size is None else f", {self.size[0]}x{self.size[1]} only"
@@ -45,14 +44,19 @@ class ModelInfo:
 
 
 def read_model_info(path: Path) -> ModelInfo:
-    """Read and check the metadata and the graph's inputs and outputs.
+    """Read and check the metadata, the graph's inputs and outputs, and where the weights are.
+
+    Args:
+        path: a file; the mere name of one that ships with flavr is understood anywhere.
 
     Raises:
         ModelError: missing, not an ONNX file, not a FLAVR export, or one this version does not understand.
     """
+    if not path.is_file() and path.name == str(path):
+        path = shipped_file(path.name) or path
     if not path.is_file():
         raise ModelError(f"model {path} does not exist; write one with flavr-export --ckpt model.pth")
-    session = load(path, ["CPUExecutionProvider"], optimise=False)
+    session = load(path, ["CPUExecutionProvider"], threads=1, optimise=False)
     metadata = dict(session.get_modelmeta().custom_metadata_map)
     if "flavr.format" not in metadata:
         raise ModelError(
@@ -102,7 +106,26 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
         size=size,
         opset=number("opset"),
         checkpoint_sha256=value("checkpoint_sha256"),
+        weights=_weights(path, metadata),
     )
+
+
+def _weights(path: Path, metadata: Mapping[str, str]) -> Path | None:
+    """The other file that the weights are in, checked: so a model's own hash stands for all that it is."""
+    if "flavr.weights" not in metadata:
+        return None
+    name = metadata["flavr.weights"]
+    other = path.with_name(name) if name not in ("", ".", "..") and name == Path(name).name else None
+    if other is None or not other.is_file():
+        raise ModelError(f"{path} takes its weights from {name!r}, which is no file beside it")
+    with other.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != metadata.get("flavr.weights_sha256"):
+        raise ModelError(
+            f"{path} takes its weights from {name}, but was made for another one than that beside it; bring "
+            "that one back, or make the twins again: python -m flavr_export.twins"
+        )
+    return other
 
 
 def _check_signature(session: onnxruntime.InferenceSession, info: ModelInfo) -> None:

@@ -84,6 +84,17 @@ class Selected:
     cache_options: dict[str, str] = field(default_factory=dict)  # "{folder}" stands for the cache folder
     engine: Engine | None = None  # how a session is best made for it; None: in no particular way
 
+    @property
+    def graph(self) -> str:
+        """The form of a network that it runs fastest."""
+        return PROVIDERS[self.name].graph
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the numbers that it computes depend on, by names for people."""
+        options = ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return {"the provider": self.execution_provider, "its options": options}
+
 
 def probe(name: str, options: Mapping[str, str] | None = None) -> Availability:
     """Find out by running it whether a provider works on this machine, with the options that a user gave.

@@ -24,8 +24,9 @@ from flavr_benchmarks.cli import _without_folders, flavr_bench
 from flavr_benchmarks.markdown import markdown as as_markdown
 from flavr_benchmarks.quality import score
 from flavr_benchmarks.schema import Failure, read_report, write_report
-from flavr_benchmarks.variants import examine_subject
+from flavr_benchmarks.variants import examine_subject, onnx_variants
 from flavr_benchmarks.workload import unrounded
+from flavr_runtime.shipped import DEFAULT_MODEL, SHIPPED
 from made_reports import report, row
 from model_files import write_blend_model
 
@@ -253,6 +254,22 @@ def test_the_report_keeps_the_names_but_not_the_folders_of_what_was_measured() -
     words = ["--ckpt", "/home/me/model.pth", "--data", "video:/mnt/clips", "--model=/x/a.onnx", "-o", "~/out"]
     assert _without_folders(words) == [
         *("--ckpt", "model.pth", "--data", "video:clips", "--model=a.onnx", "-o", "out"),
+    ]
+
+
+def test_the_network_that_ships_is_measured_in_all_its_forms() -> None:
+    subject = examine_subject([], None)
+    found = onnx_variants(subject, [], [], Path(), None, print)
+    assert [(each.model, each.graph) for each in found] == [
+        ("flavr_lite_2x", "conv2d"),
+        ("flavr_lite_2x", "winograd"),
+    ]
+    assert [facts.name for facts in subject.networks] == ["flavr_lite_2x"]  # one network, whatever the form
+    every = examine_subject([*SHIPPED.values(), DEFAULT_MODEL], None)
+    names = [each.model for each in onnx_variants(every, [], [], Path(), None, print)]
+    assert names == [
+        *("flavr_lite_2x", "flavr_lite_2x_float", "flavr_lite_2x", "flavr_lite_2x_winograd_float"),
+        "flavr_lite_2x (2)",
     ]
 
 

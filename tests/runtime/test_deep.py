@@ -68,7 +68,7 @@ def test_gradients_of_new_frames_do_not_band(tmp_path: Path, pixel_format: str) 
 def test_the_network_that_ships_has_all_the_bits_too(tmp_path: Path) -> None:
     clip = render_ramp(tmp_path / "in.mkv", "yuv420p10le", frames=3)
     printed = run_well(clip, "-o", tmp_path / "out.mkv", "--codec", "ffv1")
-    assert "model: flavr_lite_2x_float.onnx" in printed
+    assert "model: flavr_lite_2x_winograd_float.onnx" in printed
     made = luma(tmp_path / "out.mkv")[1]
     assert np.abs(made.astype(int) - ramp(0, 128, 16, 10) - 1).mean() < 4
     assert len(np.unique(made)) > 0.75 * 64

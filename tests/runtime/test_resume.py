@@ -232,6 +232,19 @@ def test_what_has_changed_is_named_and_not_mixed(
     assert {each.name: each.read_bytes() for each in parts_of(output).iterdir()} == state
 
 
+def test_the_network_that_ships_is_not_resumed_in_another_form(
+    awkward: Path, tmp_path: Path, interrupted_at: list[int]
+) -> None:
+    """They differ by a code value here and there, which would show where one ends and the other begins."""
+    output = tmp_path / "out.mp4"
+    interrupted_at.append(20)
+    run(awkward, "-o", output, "--threads", 1)
+    assert any(parts_of(output).iterdir())
+    resumed = run(awkward, "-o", output, "--threads", 1, "--resume", "--model", "flavr_lite_2x.onnx")
+    assert resumed.exit_code == 1
+    assert "cannot be resumed: the model was " in resumed.stderr
+
+
 def test_without_resume_a_run_starts_over_and_says_so(
     average: Path, awkward: Path, tmp_path: Path, interrupted_at: list[int]
 ) -> None:

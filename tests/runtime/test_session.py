@@ -12,9 +12,10 @@ from flavr import Flavr, FlavrConfig, save_checkpoint
 from flavr_export import ExportSpec, export
 from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.frames import Rgb
-from flavr_runtime.model_info import DEFAULT_MODEL, read_model_info
+from flavr_runtime.model_info import read_model_info
 from flavr_runtime.providers import Selected
 from flavr_runtime.session import Session
+from flavr_runtime.shipped import DEFAULT_MODEL
 from model_files import write_blend_model
 
 CPU = Selected("cpu", "CPUExecutionProvider")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,9 +24,10 @@ from flavr_runtime.cli import command
 from flavr_runtime.errors import InputError, ModelError, UsageError
 from flavr_runtime.frames import Rgb, StreamInfo
 from flavr_runtime.memory import available_bytes, peak_bytes, planned_bytes, resident_bytes, window_bytes
-from flavr_runtime.model_info import DEFAULT_MODEL, ModelInfo, read_model_info
+from flavr_runtime.model_info import ModelInfo, read_model_info
 from flavr_runtime.providers import Selected
 from flavr_runtime.session import Session
+from flavr_runtime.shipped import DEFAULT_MODEL
 from flavr_runtime.tiles import (
     OVERLAP,
     SMALLEST_SIDE,
@@ -285,6 +287,8 @@ def test_flavr_run_states_memory_before_and_after_and_cuts_as_told(tmp_path: Pat
     assert "memory: about " in result.stderr
     assert f"a picture in {tiles_of_side(192, 320, 160)}" in result.stderr
     assert "MB of memory at most" in result.stderr or "GB of memory at most" in result.stderr
+    stated = re.findall(r"memory: about ([\d.]+ .B) at most", run("--tile", "off", "--dry-run").output)
+    assert len(set(stated)) == 1, stated  # the window that --dry-run has timed is not counted again
     result = run("--tile", "5")
     assert result.exit_code == 2
     assert f"'5' is no size of tiles; write auto, off, or a number of pixels from {SMALLEST_TILE}" in (
