@@ -132,11 +132,15 @@ class ImageWriter:
         self._kept = self._count
 
     def __enter__(self) -> Self:
-        with self._mapped_errors():
-            self._work.open()
-            self._partial.mkdir(exist_ok=True)
-            while self._image(self._kept).exists():
-                self._kept += 1
+        try:
+            with self._mapped_errors():
+                self._work.open()
+                self._partial.mkdir(exist_ok=True)
+                while self._image(self._kept).exists():
+                    self._kept += 1
+        except BaseException:
+            self._work.close(remove=self._kept == 0)
+            raise
         self._continued_at = self._kept
         return self
 

@@ -79,12 +79,21 @@ class WorkFolder:
         Raises:
             OutputError: another run holds it, or something has changed.
         """
-        self.path.mkdir(exist_ok=True)
-        self._take()
+        try:
+            self.path.mkdir(exist_ok=True)
+            self._take()
+        except BaseException:  # a signal between the two, before `close` would know that the folder is ours
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # only if it is empty
+            raise
         continued = self.resume and any(self._finished())
         if continued:
-            begun = self._begun_with()
-            self._check(begun, {*begun, *self._identity})
+            try:
+                begun = self._begun_with()
+                self._check(begun, {*begun, *self._identity})
+            except OutputError:
+                self._let_go()  # `close` would remove what another run may continue
+                raise
         for each in [*self.path.rglob("*.partial")] if continued else [*self.path.iterdir()]:
             if each.name != _LOCK:
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
@@ -93,10 +102,14 @@ class WorkFolder:
     def close(self, *, remove: bool) -> None:
         """Let go of the folder; with `remove`, leave nothing of it."""
         if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+            self._let_go()
             if remove or not self._lasting:
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _finished(self) -> Iterator[Path]:
         """What is whole in the folder."""
