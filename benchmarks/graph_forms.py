@@ -25,20 +25,9 @@ from numpy.typing import NDArray
 from flavr import Flavr, FlavrConfig, save_checkpoint
 from flavr_export import ExportSpec, export
 from machine import cpu_name
+from plain_export import write_plain_export
 
 FORMS = ("plain", "conv3d", "conv2d", "winograd")
-
-
-class _FourInputs(torch.nn.Module):
-    """The published network behind four image inputs, as its own inference code calls it."""
-
-    def __init__(self, network: Flavr) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, f0: torch.Tensor, f1: torch.Tensor, f2: torch.Tensor, f3: torch.Tensor) -> torch.Tensor:
-        mids: torch.Tensor = self.network(torch.stack([f0, f1, f2, f3], dim=2))
-        return mids
 
 
 @click.command()
@@ -102,11 +91,7 @@ def _write_files(folder: Path, width: int, shape: tuple[int, int, int, int]) -> 
     save_checkpoint(folder / "random.pth", network)
     for form in ("conv3d", "conv2d", "winograd"):
         export(folder / "random.pth", files[form], ExportSpec(graph=form, io="float", size=shape[2:]))
-    example = tuple(torch.rand(shape) for _ in range(4))
-    names = [f"frame{i}" for i in range(4)]
-    torch.onnx.export(
-        _FourInputs(network), example, files["plain"], input_names=names, opset_version=18, dynamo=True
-    )
+    write_plain_export(network, files["plain"], shape[2:])
     return files
 
 

@@ -80,7 +80,7 @@ def main(rounds: int, output: Path | None) -> None:
             name=f"{'transposed ' if transposed else ''}{inputs}->{outputs} at {height}x{width}",
             layer=Layer(inputs, 4 * outputs if transposed else outputs, 2 if transposed else 3, 1),
             pixels=height * width,
-            milliseconds=_measured(inputs, outputs, height, width, transposed, rounds),
+            milliseconds=measure_layer(inputs, outputs, height, width, transposed, rounds),
         )
         rows.append(row)
         told = "  ".join(
@@ -111,9 +111,10 @@ def main(rounds: int, output: Path | None) -> None:
         output.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _measured(
+def measure_layer(
     inputs: int, outputs: int, height: int, width: int, transposed: bool, rounds: int
 ) -> dict[str, float]:
+    """Milliseconds of one layer in the conv2d form and in both ways of winograd."""
     rng = np.random.default_rng(0)
     shape = (inputs, outputs, 3, 4, 4) if transposed else (outputs, inputs, 3, 3, 3)
     weights = {"layer.weight": rng.standard_normal(shape, dtype=np.float32)}

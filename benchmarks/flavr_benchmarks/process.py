@@ -47,7 +47,16 @@ class Turn:
 class CellProcess:
     """One cell's process. Use it with `with`: it never outlives the block."""
 
-    def __init__(self, adapter: str, task: Task, windows: Path, *, warm_up: int, timeout: float) -> None:
+    def __init__(
+        self,
+        adapter: str,
+        task: Task,
+        windows: Path,
+        *,
+        warm_up: int,
+        timeout: float,
+        python: str = sys.executable,
+    ) -> None:
         """Start loading.
 
         Args:
@@ -55,11 +64,13 @@ class CellProcess:
             windows: uint8 [n, 4, H, W, 3] as .npy, to be measured on in turn.
             warm_up: windows that are not measured, after the first.
             timeout: seconds to wait for any answer.
+            python: the interpreter, where a backend needs packages that exclude others'; it imports this one
+                by PYTHONPATH.
         """
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flavr_benchmarks.worker"],
+            [python, "-m", "flavr_benchmarks.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from flavr_export._calibration import Window
 from flavr_export.errors import CalibrationError, MissingPackageError
@@ -52,7 +52,7 @@ class Quantised:
 
     def applied(self, graph: onnx.ModelProto) -> onnx.ModelProto:
         """A conv2d graph of the same network, of whatever inputs and size, quantised like this."""
-        return _applied(self.model, _folded(graph), self.float_layers)
+        return _shared(_applied(self.model, _folded(graph), self.float_layers), graph)
 
 
 def quantise(
@@ -84,7 +84,8 @@ def quantise(
     def lost(graph: onnx.ModelProto) -> float:
         return reference - _psnr(run(graph.SerializeToString(), held_out), truth)
 
-    graphs = {name: _calibrated(flat, calibrating, how, name) for name in calibrations}
+    ranges = _ranges_of_wholes(model, flat)
+    graphs = {name: _calibrated(flat, calibrating, how, name, ranges) for name in calibrations}
     tried = {name: lost(graph) for name, graph in graphs.items()}
     best = min(tried, key=lambda name: tried[name])
     sensitivity: dict[str, float] = {}
@@ -125,11 +126,8 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
     del flat.graph.node[:], flat.graph.initializer[:]
     for node in model.graph.node:
         if node.op_type == "Slice" and all(name in stored for name in node.input):
-            value, starts, ends, axes = (numpy_helper.to_array(stored[name]) for name in node.input)
-            index = [slice(None)] * value.ndim
-            for start, end, axis in zip(starts, ends, axes, strict=True):
-                index[axis] = slice(int(start), int(end))
-            part = np.ascontiguousarray(value[tuple(index)])
+            value, *where = (stored[name] for name in node.input)
+            part = np.ascontiguousarray(numpy_helper.to_array(value)[_index(value, *where)])
             stored[node.output[0]] = numpy_helper.from_array(part, node.output[0])
         else:
             flat.graph.node.append(node)
@@ -143,8 +141,72 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
     return flat
 
 
+def _shared(model: onnx.ModelProto, original: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with parts of weights as slices of the whole again, as before `_folded`, in 8 bits too.
+
+    Runtimes fold them when they load the file, before they look for kernels.
+    """
+    stored = {tensor.name: tensor for tensor in original.graph.initializer}
+    made = {tensor.name: tensor for tensor in model.graph.initializer}
+    slices = []
+    for node in original.graph.node:
+        if node.op_type != "Slice" or any(name not in stored for name in node.input):
+            continue
+        whole, *where = node.input
+        for kind in ("", "_quantized"):
+            part = made.get(f"{node.output[0]}{kind}")
+            source = made.get(f"{whole}{kind}") or (stored[whole] if not kind else None)
+            if part is None or source is None:
+                continue
+            index = _index(source, *(stored[name] for name in where))
+            if np.array_equal(numpy_helper.to_array(part), numpy_helper.to_array(source)[index]):
+                del made[part.name]
+                made |= {source.name: source} | {name: stored[name] for name in where}
+                slices.append(
+                    helper.make_node("Slice", [source.name, *where], [part.name], f"{part.name}/part")
+                )
+    nodes = [*slices, *model.graph.node]
+    smaller = onnx.ModelProto()
+    smaller.CopyFrom(model)
+    del smaller.graph.node[:], smaller.graph.initializer[:]
+    smaller.graph.node.extend(nodes)
+    smaller.graph.initializer.extend(made.values())
+    onnx.checker.check_model(smaller, full_check=True)
+    return smaller
+
+
+def _index(value: onnx.TensorProto, *where: onnx.TensorProto) -> tuple[slice, ...]:
+    """What a Slice takes of a stored tensor, by its starts, ends and axes."""
+    index = [slice(None)] * len(value.dims)
+    for start, end, axis in zip(*(numpy_helper.to_array(each) for each in where), strict=True):
+        index[axis] = slice(int(start), int(end))
+    return tuple(index)
+
+
+_Ranges = Mapping[str, Sequence[Mapping[str, float | int]]]  # tensor -> of each channel, for the quantiser
+
+
+def _ranges_of_wholes(model: onnx.ModelProto, flat: onnx.ModelProto) -> _Ranges:
+    """For each part of a stored weight the ranges of the whole, so that it is still a part in 8 bits."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    quantised = {node.input[1] for node in flat.graph.node if _layer(node) is not None}
+    ranges = {}
+    for node in model.graph.node:
+        if node.op_type == "Slice" and node.input[0] in stored and node.output[0] in quantised:
+            whole = numpy_helper.to_array(stored[node.input[0]])
+            flattened = whole.reshape(len(whole), -1)
+            ranges[node.output[0]] = [
+                {"axis": 0, "rmin": float(row.min()), "rmax": float(row.max())} for row in flattened
+            ]
+    return ranges
+
+
 def _calibrated(
-    flat: onnx.ModelProto, windows: Sequence[Window], how: Quantisation, calibration: Calibration
+    flat: onnx.ModelProto,
+    windows: Sequence[Window],
+    how: Quantisation,
+    calibration: Calibration,
+    weight_ranges: _Ranges,
 ) -> onnx.ModelProto:
     """Every layer quantised."""
     quantisation = _import_quantisation()
@@ -176,6 +238,7 @@ def _calibrated(
                         "ActivationSymmetric": how.symmetric,
                         "WeightSymmetric": True,
                         "CalibPercentile": 99.99,
+                        "TensorQuantOverrides": weight_ranges,
                     },
                 )
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flavr_benchmarks import ceiling
-from flavr_benchmarks.flops import gflop
+from flavr_benchmarks.flops import gflop, useful_gflop
 from flavr_benchmarks.variants import NetworkFacts
 
 
@@ -39,3 +39,14 @@ def test_a_network_is_as_much_arithmetic_as_its_layers() -> None:
     )
     with pytest.raises(ValueError, match="resnet is not known"):
         gflop(facts("resnet", 16), 2, (64, 64))
+
+
+def test_products_with_the_zeros_at_the_ends_of_time_are_no_useful_work() -> None:
+    # By hand: of 532.1 GFLOP at 256x256, all but those of the 1x1x1 and the last two convolutions lie in
+    # kernels over time, whose four steps see ten frames instead of twelve.
+    net, size = facts("unet_18", 64), (256, 256)
+    last = 2 * 256**2 * (256 * 64 + 64 * 3 * 49) / 1e9
+    shortcuts = 2 * 4 * (64**2 * 64 * 128 + 32**2 * 128 * 256 + 32**2 * 256 * 512) / 1e9
+    assert useful_gflop(net, 2, size) == pytest.approx(
+        (532.1 - last - shortcuts) * 10 / 12 + last + shortcuts, rel=1e-3
+    )

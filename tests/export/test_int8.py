@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
@@ -77,11 +78,13 @@ def test_convolutions_have_8_bits_and_the_ends_float32(
     model = onnx.load(exported.path)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     edges = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    parts = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Slice"}
     kinds = {}
     for node in model.graph.node:
         if node.op_type == "Conv":
             edge = edges.get(node.input[1])
-            kinds[node.name] = stored[node.input[1] if edge is None else edge.input[0]].data_type
+            weight = node.input[1] if edge is None else edge.input[0]
+            kinds[node.name] = stored[parts.get(weight, weight)].data_type
             assert (edge is None) == (node.input[0] not in edges)
     floats = {name for name, kind in kinds.items() if kind == TensorProto.FLOAT}
     assert {"outconv", "feature_fuse", "encoder.stem.0/t0", "encoder.layer1.0.fg/conv"} <= floats
@@ -89,6 +92,38 @@ def test_convolutions_have_8_bits_and_the_ends_float32(
     assert {kind for name, kind in kinds.items() if name not in floats} == {TensorProto.INT8}
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert (metadata["flavr.precision"], metadata["flavr.calibration"]) == ("int8", "minmax")
+
+
+@pytest.mark.usefixtures("tolerant")
+def test_no_weight_is_stored_twice(checkpoint: Checkpoint, clip: Path) -> None:
+    """The outer time steps take two of a weight's three taps: parts of it, in 8 bits as in 32."""
+    path = quantised(checkpoint, clip).path
+    model = onnx.load(path)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    layer = "encoder.layer4.1.conv1.0"
+    parts = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Slice"}
+    assert parts[f"{layer}/taps_first.out_quantized"] == f"{layer}.weight_quantized"
+    assert parts[f"{layer}/taps_last.out_quantized"] == f"{layer}.weight_quantized"
+    assert not any(name.endswith(("taps_first.out_quantized", "taps_last.out_quantized")) for name in stored)
+    # The transposed convolutions stay in float32, their parts of weights too.
+    assert parts["decoder.4.upconv.0/taps_last.out"] == "decoder.4.upconv.0.weight"
+    assert not any(name.endswith(("taps_first.out", "taps_last.out")) for name in stored)
+    # ONNX Runtime folds the parts before it looks for 8-bit kernels.
+    layers = sum(
+        node.op_type == "Conv" and node.name.startswith("encoder.layer") for node in model.graph.node
+    )
+    gates = sum(node.name.endswith("fg/conv") for node in model.graph.node)
+    assert optimised_operators(path).count("QLinearConv") >= layers - gates
+
+
+def optimised_operators(path: Path) -> list[str]:
+    """What ONNX Runtime's CPU provider makes of a file."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # it warns that the file is for this kind of processor
+    optimised = path.with_name("optimised.onnx")
+    options.optimized_model_filepath = str(optimised)
+    ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(optimised).graph.node]
 
 
 @pytest.mark.usefixtures("tolerant")
