@@ -35,6 +35,9 @@ _FLOAT_LAYERS = re.compile(
 )
 """Never quantised: the first and last layers, and the gates, whose convolutions have one pixel."""
 
+_ENTROPY_BINS = 256
+"""Of a histogram; more take longer, with the square, and do not lose less."""
+
 Run = Callable[[bytes, Sequence[Window]], list[NDArray[np.float32]]]
 """What a graph makes of windows: code values [n, H, W, 3] each."""
 
@@ -213,7 +216,7 @@ def _calibrated(
     kinds = {"uint8": quantisation.QuantType.QUInt8, "int8": quantisation.QuantType.QInt8}
     methods = {
         "minmax": quantisation.CalibrationMethod.MinMax,
-        "entropy": quantisation.CalibrationMethod.Entropy,
+        "entropy": quantisation.CalibrationMethod.MinMax,  # of tensors whose ranges are not given
         "percentile": quantisation.CalibrationMethod.Percentile,
     }
     excluded = [node.name for node in flat.graph.node if node.op_type == "Conv" and _layer(node) is None]
@@ -223,6 +226,9 @@ def _calibrated(
         logging.getLogger().addFilter(_quiet)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it tells its steps
+                ranges = dict(weight_ranges)
+                if calibration == "entropy":
+                    ranges |= _entropy_ranges(source, windows)
                 quantisation.quantize_static(
                     source,
                     path,
@@ -238,7 +244,7 @@ def _calibrated(
                         "ActivationSymmetric": how.symmetric,
                         "WeightSymmetric": True,
                         "CalibPercentile": 99.99,
-                        "TensorQuantOverrides": weight_ranges,
+                        "TensorQuantOverrides": ranges,
                     },
                 )
         finally:
@@ -249,6 +255,27 @@ def _calibrated(
     del made.opset_import[:]
     made.opset_import.extend(standard)
     return made
+
+
+def _entropy_ranges(source: Path, windows: Sequence[Window]) -> dict[str, Any]:
+    """Ranges of what convolutions take and make, as the quantiser takes them.
+
+    Not by its own entropy method: that compares as many bins as 8 bits have levels, so that nothing but the
+    whole range is ever tried, which is min-max.
+    """
+    quantisation = _import_quantisation()
+    calibrator = quantisation.calibrate.create_calibrator(
+        source,
+        ["Conv"],
+        str(source.with_name("entropy.onnx")),
+        calibrate_method=quantisation.CalibrationMethod.Entropy,
+        extra_options={"num_bins": _ENTROPY_BINS},
+    )
+    calibrator.collect_data(_Reader(windows))
+    found = {name: data.range_value for name, data in calibrator.compute_data().data.items()}
+    return {
+        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in found.items()
+    }
 
 
 def _applied(

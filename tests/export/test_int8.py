@@ -52,9 +52,8 @@ def clip(tmp_path: Path) -> Path:
 
 def quantised(checkpoint: Checkpoint, clip: Path, spec: ExportSpec | None = None, **options: Any) -> Any:
     output = clip.parent / "m.onnx"
-    return export(
-        checkpoint, output, spec, precision="int8", calibrate=clip, calibrations=["minmax"], **options
-    )
+    options = {"calibrations": ["minmax"], **options}
+    return export(checkpoint, output, spec, precision="int8", calibrate=clip, **options)
 
 
 # ---------------------------------------------------------------- it works
@@ -124,6 +123,13 @@ def optimised_operators(path: Path) -> list[str]:
     options.optimized_model_filepath = str(optimised)
     ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return [node.op_type for node in onnx.load(optimised).graph.node]
+
+
+@pytest.mark.usefixtures("tolerant")
+def test_entropy_finds_other_ranges_than_the_extremes(checkpoint: Checkpoint, clip: Path) -> None:
+    """As ONNX Runtime sets it up, it tries nothing but the whole range."""
+    tried = quantised(checkpoint, clip, calibrations=["minmax", "entropy"]).quantised.tried
+    assert tried["entropy"] != tried["minmax"]
 
 
 @pytest.mark.usefixtures("tolerant")
