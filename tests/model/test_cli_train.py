@@ -22,6 +22,7 @@ PUBLISHED = (
     "--batch_size 32 --test_batch_size 32 --dataset vimeo90K_septuplet --loss 1*L1 --max_epoch 200 "
     "--lr 0.0002 --data_root datasets --n_outputs 1 --num_gpu 1"
 )
+RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = "--width 4 --crop 32 --no-tensorboard --num-workers 0"
 
 
@@ -73,6 +74,14 @@ def test_a_recipe_gives_options_and_the_command_line_wins(run: Run, tmp_path: Pa
     assert run("--config recipe.toml --max-epoch 1") == 0
     options = json.loads((tmp_path / "checkpoints/recipe/opts.json").read_text())["options"]
     assert (options["loss"], options["max_epoch"], options["flip"]) == ("1*MSE", 1, False)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_that_are_published_are_understood(
+    run: Run, capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    assert run(f"--config {recipe} --data-root nowhere") != 0
+    assert capsys.readouterr().err.startswith("error: nowhere")  # options are right, data are lacking
 
 
 @pytest.mark.parametrize(
