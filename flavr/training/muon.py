@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.adam import adam
 
 _MOMENTUM = 0.95
 _STEPS = 5
@@ -73,12 +74,21 @@ class Muon(Optimizer):
             state["mean"] = torch.zeros_like(parameter)
             state["square"] = torch.zeros_like(parameter)
         first, second = group["betas"]
-        state["steps"] += 1
-        count = float(state["steps"])
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].lerp_(gradient.square(), 1 - second)
-        size = (state["square"] / (1 - second**count)).sqrt_().add_(_EPSILON)
-        parameter.addcdiv_(state["mean"], size, value=-group["lr"] / (1 - first**count))
+        adam(
+            [parameter],
+            [gradient],
+            [state["mean"]],
+            [state["square"]],
+            [],
+            [state["steps"]],
+            amsgrad=False,
+            beta1=first,
+            beta2=second,
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=_EPSILON,
+            maximize=False,
+        )
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
