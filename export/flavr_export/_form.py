@@ -105,7 +105,7 @@ class Form(ABC):
 
     def _channel_means(self, x: Feature, name: str) -> str:
         """[B, C, 1, ...]: means over time, height and width."""
-        return self.g.mean(x, 2 + self._spatial_rank(), name)
+        return self.g.mean(x, range(1 + self._spatial_rank(), 1, -1), name)
 
     def _per_channel(self, value: str, name: str) -> str:  # noqa: ARG002
         """One number per channel [B, C, 1, ...], as it is combined with the parts of a feature."""

@@ -6,6 +6,8 @@ to multiples of 8 repeat the edge, and the result is cropped before it is scaled
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import TensorProto
 
@@ -20,8 +22,7 @@ HEIGHT, WIDTH = 2, 3  # axes of a [B, C, H, W] tensor
 def read_inputs(g: GraphBuilder, spec: ExportSpec) -> tuple[Feature, str, str | None]:
     """Declare the inputs. Returns four frames [B, 3, H8, W8] less their mean, that mean,
     and the tensor that names the real [height, width] where padding must be cut off again, else None."""
-    frames = _declare_inputs(g, spec)
-    mean = g.mean(frames, 4, "input/mean")
+    frames, mean = _declare_inputs(g, spec)
     centred = tuple(g.op("Sub", [frame, mean], f"input/centre/t{t}") for t, frame in enumerate(frames))
     if spec.size is not None:
         aligned = not any(side % MULTIPLE for side in spec.size)
@@ -74,23 +75,32 @@ def _dimensions(spec: ExportSpec) -> tuple[int | str, int | str, int | str]:
     return (1 if spec.io == "packed" else "batch"), "height", "width"
 
 
-def _declare_inputs(g: GraphBuilder, spec: ExportSpec) -> Feature:
-    """Graph inputs as four float tensors [B, 3, H, W] in [0, 1]."""
+def _declare_inputs(g: GraphBuilder, spec: ExportSpec) -> tuple[Feature, str]:
+    """Graph inputs as four float tensors [B, 3, H, W] in [0, 1], and their mean [B, 3, 1, 1]."""
     batch, height, width = _dimensions(spec)
     names = spec.input_names
+    if spec.io == "uint8":
+        return _from_bytes(g, [g.input(name, UINT8, [batch, height, width, 3]) for name in names])
     if spec.io == "packed":
         packed = g.input(names[0], FLOAT, [batch, 3 * WINDOW, height, width])
-        return tuple(g.slice(packed, 1, 3 * t, 3 * t + 3, f"input/t{t}") for t in range(WINDOW))
-    if spec.io == "float":
-        return tuple(g.input(name, FLOAT, [batch, 3, height, width]) for name in names)
-    return tuple(_from_bytes(g, g.input(name, UINT8, [batch, height, width, 3]), name) for name in names)
+        frames = [g.slice(packed, 1, 3 * t, 3 * t + 3, f"input/t{t}") for t in range(WINDOW)]
+    else:
+        frames = [g.input(name, FLOAT, [batch, 3, height, width]) for name in names]
+    return tuple(frames), g.mean(frames, (WIDTH, HEIGHT), "input/mean")
 
 
-def _from_bytes(g: GraphBuilder, picture: str, name: str) -> str:
+def _from_bytes(g: GraphBuilder, pictures: Sequence[str]) -> tuple[Feature, str]:
+    """The mean is taken before colours are moved to their planes. Taken after, ONNX Runtime's optimiser puts
+    the moving off until the mean is subtracted: at 256x448 1.7 ms a frame instead of 0.15."""
+    floats = [g.op("Cast", [x], f"input/{x}/cast", to=TensorProto.FLOAT) for x in pictures]
     # Multiplying by the rounded reciprocal is at most 1 ulp from dividing, and faster.
-    as_float = g.op("Cast", [picture], f"input/{name}/cast", to=TensorProto.FLOAT)
-    planar = g.op("Transpose", [as_float], f"input/{name}/planar", perm=[0, 3, 1, 2])
-    return g.op("Mul", [planar, g.scalar(float(np.float32(1 / 255)))], f"input/{name}/scale")
+    scale = g.scalar(float(np.float32(1 / 255)))
+    mean = g.op("Mul", [g.mean(floats, (2, 1), "input/mean"), scale], "input/mean/scale")
+    planes = []
+    for name, x in zip(pictures, floats, strict=True):
+        planar = g.op("Transpose", [x], f"input/{name}/planar", perm=[0, 3, 1, 2])
+        planes.append(g.op("Mul", [planar, scale], f"input/{name}/scale"))
+    return tuple(planes), g.op("Reshape", [mean, g.integers(-1, 3, 1, 1)], "input/mean/planar")
 
 
 def _quantised(g: GraphBuilder, picture: str, at: str) -> str:

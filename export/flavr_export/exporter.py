@@ -77,8 +77,11 @@ def export(
     _check_output(output, overwrite)
     quantised = None
     if precision == "int8" and calibrate is not None:
+        spec = replace(spec, sums=False)
         calibrating, held_out = read_windows(Path(calibrate), checkpoint.config.factor)
-        plain = build_graph(checkpoint.config, checkpoint.state_dict, ExportSpec(opset=spec.opset))
+        plain = build_graph(
+            checkpoint.config, checkpoint.state_dict, ExportSpec(opset=spec.opset, sums=spec.sums)
+        )
         how = best_quantisation(targets)
         quantised = quantise(
             plain, calibrating, held_out, how, code_values, calibrations=calibrations, scan=scan

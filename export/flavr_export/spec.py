@@ -63,6 +63,7 @@ class ExportSpec:
     size: tuple[int, int] | None = None  # (height, width), batch 1; None leaves all three dynamic
     opset: int = DEFAULT_OPSET
     padding: Padding = "pad"  # slices: borders by Slice and Concat, for runtimes without reflect Pad
+    sums: bool = True  # conv2d may add frames' products up; in 8 bits each would be rounded first
 
     def __post_init__(self) -> None:
         for name, value, known in (

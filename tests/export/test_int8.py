@@ -89,6 +89,8 @@ def test_convolutions_have_8_bits_and_the_ends_float32(
     assert {"outconv", "feature_fuse", "encoder.stem.0/t0", "encoder.layer1.0.fg/conv"} <= floats
     assert not any(name.startswith("encoder.layer4.1.conv") for name in floats)
     assert {kind for name, kind in kinds.items() if name not in floats} == {TensorProto.INT8}
+    # A sum of products would round each of them to 8 bits first.
+    assert not any(node.op_type == "Add" and "conv" in node.name for node in model.graph.node)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert (metadata["flavr.precision"], metadata["flavr.calibration"]) == ("int8", "minmax")
 

@@ -271,16 +271,22 @@ def test_extreme_pictures_saturate_and_never_wrap(
     assert expected.min() < -1 or expected.max() > 2 or picture.std() == 0
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-def test_a_large_flat_picture_keeps_its_mean(graph: GraphForm) -> None:
+@pytest.mark.parametrize(
+    ("io", "mean"), [("float", "input/mean/axis2.out"), ("uint8", "input/mean/planar.out")]
+)
+def test_a_large_flat_picture_keeps_its_mean(io: Io, mean: str) -> None:
     """Two million equal float32 numbers, added up one by one, come out 0.005 beside their mean."""
     config, names = FlavrConfig(width=1), [f"frame{t}" for t in range(4)]
-    model = build_graph(config, Flavr(config).state_dict(), ExportSpec(graph=graph, io="float"))
+    model = build_graph(config, Flavr(config).state_dict(), ExportSpec(io=io))
     typed = onnx.shape_inference.infer_shapes(model)
-    only_mean = onnx.utils.Extractor(typed).extract_model(names, ["input/mean/axis2.out"])
-    flat = np.full((1, 3, 1080, 1920), 233 / 255, np.float32)
-    (mean,) = load(only_mean.SerializeToString()).run(None, dict.fromkeys(names, flat))
-    np.testing.assert_allclose(mean, 233 / 255, rtol=0, atol=CLOSE)
+    only_mean = onnx.utils.Extractor(typed).extract_model(names, [mean])
+    flat = {
+        "float": np.full((1, 3, 1080, 1920), 233 / 255, np.float32),
+        "uint8": np.full((1, 1080, 1920, 3), 233, np.uint8),
+    }
+    (value,) = load(only_mean.SerializeToString()).run(None, dict.fromkeys(names, flat[io]))
+    assert value.shape == (1, 3, 1, 1)
+    np.testing.assert_allclose(value, 233 / 255, rtol=0, atol=CLOSE)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
