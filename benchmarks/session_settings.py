@@ -2,7 +2,8 @@
 
 One model, one frame size, a session for each setting. Runs are interleaved and ratios taken within each
 round, so that a noisy machine slows all of them; the CPU time beside them shows what a setting burns in
-waiting, and means more where others use the machine. Then the time to load the model, as it is and as ONNX
+waiting, and means more where others use the machine. Windows are also run several at once, with the default
+settings: seconds are those of one. Then the time to load the model, as it is and as ONNX
 Runtime has optimised and saved it before.
 
     python benchmarks/session_settings.py                                  # the network that ships
@@ -29,6 +30,11 @@ from flavr_runtime.shipped import DEFAULT_MODEL
 
 Setting = Callable[[Any], None]  # given an ort.SessionOptions
 PROVIDERS = ["CPUExecutionProvider"]
+AT_ONCE = {"2 windows at once": 2, "4 windows at once": 4}
+
+
+def _unchanged(options: Any) -> None:
+    pass
 
 
 def _no_spinning(options: Any) -> None:
@@ -67,7 +73,7 @@ def _fixed(height: int, width: int) -> Setting:
 def _settings(height: int, width: int) -> dict[str, Setting]:
     cores = os.cpu_count() or 1
     return {
-        "default": lambda _options: None,
+        "default": _unchanged,
         "1 thread": _threads(1),
         f"{cores} threads": _threads(cores),
         f"{2 * cores} threads": _threads(2 * cores),
@@ -76,6 +82,7 @@ def _settings(height: int, width: int) -> dict[str, Setting]:
         "no memory pattern": _without("enable_mem_pattern"),
         "fixed size": _fixed(height, width),
         "extended optimisation": _level("ORT_ENABLE_EXTENDED"),
+        **dict.fromkeys(AT_ONCE, _unchanged),
     }
 
 
@@ -103,8 +110,8 @@ def main(model: Path, size: str, rounds: int, only: tuple[str, ...], output: Pat
     }
     sessions = {name: _session(model, setting) for name, setting in settings.items()}
     wanted = _run(sessions["default"], frames)
-    for session in sessions.values():  # also the warm-up
-        if np.abs(_run(session, frames).astype(int) - wanted).max() > 1:
+    for name in sessions:  # also the warm-up
+        if np.abs(_run(sessions[name], frames, AT_ONCE.get(name, 1)).astype(int) - wanted).max() > 1:
             raise click.ClickException("a setting changes the result")
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
     cpu_seconds: dict[str, list[float]] = {name: [] for name in sessions}
@@ -112,9 +119,9 @@ def main(model: Path, size: str, rounds: int, only: tuple[str, ...], output: Pat
         names = list(sessions)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             started, burnt = time.perf_counter(), time.process_time()
-            _run(sessions[name], frames)
-            seconds[name].append(time.perf_counter() - started)
-            cpu_seconds[name].append(time.process_time() - burnt)
+            _run(sessions[name], frames, windows := AT_ONCE.get(name, 1))
+            seconds[name].append((time.perf_counter() - started) / windows)
+            cpu_seconds[name].append((time.process_time() - burnt) / windows)
     loading = _loading(model, max(3, rounds // 2))
     _print(seconds, cpu_seconds, loading)
     if output is not None:
@@ -138,8 +145,8 @@ def _session(model: Path, setting: Setting) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=PROVIDERS)
 
 
-def _run(session: ort.InferenceSession, frames: dict[str, Any]) -> Any:
-    return session.run(None, frames)[0]
+def _run(session: ort.InferenceSession, frames: dict[str, Any], windows: int = 1) -> Any:
+    return session.run(None, {name: frame.repeat(windows, axis=0) for name, frame in frames.items()})[0]
 
 
 def _loading(model: Path, rounds: int) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # Errors in [0, 1] hardly ever exceed 0.5, where the published training turns from quadratic to linear.
 _HUBER_DELTA = 0.5
 _CHARBONNIER_EPSILON = 1e-3  # Lai et al. 2017 (LapSRN)
+_RMSE_EPSILON = 1e-3  # a quarter of a code value: what is as good as equal pulls no harder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class Term:
 
 def _charbonnier(prediction: Tensor, target: Tensor) -> Tensor:
     return ((prediction - target).square() + _CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+def _rmse(prediction: Tensor, target: Tensor) -> Tensor:
+    error = (prediction - target).square().mean(dim=(1, 2, 3))
+    return (error + _RMSE_EPSILON**2).sqrt().mean()
 
 
 def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
@@ -61,6 +67,7 @@ def _positive(x: Tensor, below: float = 0.01) -> Tensor:
 TERMS: Mapping[str, Term] = {
     "L1": Term(F.l1_loss, "mean absolute error, as published"),
     "MSE": Term(F.mse_loss, "mean squared error"),
+    "RMSE": Term(_rmse, "root of each picture's mean squared error: PSNR's squares, all pictures alike"),
     "Huber": Term(
         lambda prediction, target: F.huber_loss(prediction, target, delta=_HUBER_DELTA),
         f"half the squared error, linear beyond {_HUBER_DELTA}",

@@ -114,9 +114,7 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
         ),
     ),
     "Optimisation": (
-        _Row(
-            "loss", str, "A sum of L1, MSE, Huber, Charbonnier, SSIM, MS-SSIM, such as 1*L1+0.1*SSIM.", "SUM"
-        ),
+        _Row("loss", str, "A sum of L1, MSE, RMSE, Huber, Charbonnier, SSIM, MS-SSIM: 1*L1+0.1*SSIM.", "SUM"),
         _Row("batch_size", int, "Windows per step, over all processes together.", "N"),
         _Row("max_epoch", int, "Epochs in all, those before a --resume included.", "N"),
         _Row("steps_per_epoch", int, "Steps until the next validation.", "N", unset="once through the data"),

@@ -34,9 +34,21 @@ def test_pixel_losses_are_the_textbook_ones() -> None:
         "MSE": (error**2).mean(),
         "Huber": torch.where(error < 0.5, error**2 / 2, 0.5 * (error - 0.25)).mean(),
         "Charbonnier": (error**2 + 1e-6).sqrt().mean(),
+        "RMSE": ((error**2).mean(dim=(2, 3, 4)) + 1e-6).sqrt().mean(),
     }
     for name, value in expected.items():
         assert parse_loss(f"1*{name}")(prediction, target).item() == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_no_picture_pulls_harder_than_another_by_rmse() -> None:
+    """By MSE's squares, one ten times as far from its target would pull ten times as hard."""
+    prediction, target = _pictures(24)
+    prediction = target + (prediction - target) * torch.tensor([0.1, 1.0]).view(2, 1, 1, 1, 1)
+    prediction.requires_grad_()
+    parse_loss("RMSE")(prediction, target).backward()
+    assert prediction.grad is not None
+    pulls = prediction.grad.square().sum(dim=(1, 2, 3, 4)).sqrt()
+    assert pulls[0].item() == pytest.approx(pulls[1].item(), rel=0.02)
 
 
 def test_ssim_loss_is_one_less_scikit_images_ssim() -> None:
@@ -98,7 +110,7 @@ def test_every_loss_vanishes_on_equal_pictures_and_has_finite_gradients(name: st
     "text", ["", "1*", "L3", "1*L1+", "x*L1", "0*L1", "-1*SSIM", "nan*L1", "1*2*L1", "VGG"]
 )
 def test_an_unknown_or_malformed_term_is_refused_naming_the_known_ones(text: str) -> None:
-    with pytest.raises(UsageError, match=r"L1, MSE, Huber, Charbonnier, SSIM, MS-SSIM"):
+    with pytest.raises(UsageError, match=r"L1, MSE, RMSE, Huber, Charbonnier, SSIM, MS-SSIM"):
         parse_loss(text)
 
 
