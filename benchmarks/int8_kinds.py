@@ -45,9 +45,10 @@ def main(ckpt: Path, calibrate: Path, size: str, rounds: int, output: Path | Non
     height, _, columns = size.partition("x")
     checkpoint = load_checkpoint(ckpt)
     config, state = checkpoint.config, checkpoint.state_dict
-    plain = build_graph(config, state, ExportSpec())
+    plain = build_graph(config, state, ExportSpec(sums=False))  # as flavr-export does for 8 bits
     calibrating, held_out = read_windows(calibrate, config.factor)
-    graphs = {"conv2d": plain, "winograd": build_graph(config, state, ExportSpec(graph="winograd"))}
+    specs = {"conv2d": ExportSpec(), "winograd": ExportSpec(graph="winograd")}
+    graphs = {name: build_graph(config, state, spec) for name, spec in specs.items()}
     lost = {}
     for name, kind in KINDS.items():
         found = quantise(plain, calibrating, held_out, kind, code_values, calibrations=["minmax"])
