@@ -45,7 +45,7 @@ def test_no_picture_pulls_harder_than_another_by_rmse() -> None:
     prediction, target = _pictures(24)
     prediction = target + (prediction - target) * torch.tensor([0.1, 1.0]).view(2, 1, 1, 1, 1)
     prediction.requires_grad_()
-    parse_loss("RMSE")(prediction, target).backward()
+    parse_loss("RMSE")(prediction, target).backward()  # type: ignore[no-untyped-call]
     assert prediction.grad is not None
     pulls = prediction.grad.square().sum(dim=(1, 2, 3, 4)).sqrt()
     assert pulls[0].item() == pytest.approx(pulls[1].item(), rel=0.02)
