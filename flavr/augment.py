@@ -62,11 +62,15 @@ class Augmentation:
         inputs, targets = self.batch(frames.unsqueeze(0), generator)
         return inputs[0], targets[0]
 
+    def size_in(self, size: Size) -> Size:
+        """Height and width of the crop in frames of `size`."""
+        if self.crop is None:
+            return size
+        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
+
     def window(self, size: Size, generator: torch.Generator, name: str) -> tuple[slice, slice]:
         """Draw the rows and columns of a random crop. Raises DataError naming `name` if it does not fit."""
-        crop = (
-            size if self.crop is None else (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
-        )
+        crop = self.size_in(size)
         if crop[0] > size[0] or crop[1] > size[1]:
             raise DataError(
                 f"{name} is {size[1]}x{size[0]}, smaller than the crop of {crop[1]}x{crop[0]}; use --crop"

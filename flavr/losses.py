@@ -18,6 +18,7 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # Errors in [0, 1] hardly ever exceed 0.5, where the published training turns from quadratic to linear.
 _HUBER_DELTA = 0.5
 _CHARBONNIER_EPSILON = 1e-3  # Lai et al. 2017 (LapSRN)
+_PSNR_EPSILON = 1 / 255  # one code value: still pictures, nearly right, must not outweigh all others
 _RMSE_EPSILON = 1e-3  # a quarter of a code value: what is as good as equal pulls no harder
 
 
@@ -37,6 +38,11 @@ def _charbonnier(prediction: Tensor, target: Tensor) -> Tensor:
 def _rmse(prediction: Tensor, target: Tensor) -> Tensor:
     error = (prediction - target).square().mean(dim=(1, 2, 3))
     return (error + _RMSE_EPSILON**2).sqrt().mean()
+
+
+def _psnr(prediction: Tensor, target: Tensor) -> Tensor:
+    error = (prediction - target).square().mean(dim=(1, 2, 3))
+    return 10 * (error / _PSNR_EPSILON**2 + 1).log10().mean()
 
 
 def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
@@ -68,6 +74,7 @@ TERMS: Mapping[str, Term] = {
     "L1": Term(F.l1_loss, "mean absolute error, as published"),
     "MSE": Term(F.mse_loss, "mean squared error"),
     "RMSE": Term(_rmse, "root of each picture's mean squared error: PSNR's squares, all pictures alike"),
+    "PSNR": Term(_psnr, "by how many dB PSNR falls short: halving an error counts as much whatever its size"),
     "Huber": Term(
         lambda prediction, target: F.huber_loss(prediction, target, delta=_HUBER_DELTA),
         f"half the squared error, linear beyond {_HUBER_DELTA}",

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from flavr._windows import roles, time_positions
 from flavr.augment import Augmentation, Crop, Pair
+from flavr.datasets.base import Size
 
 # Channels are permuted, colours not jittered: a few videos hold few colours, and another order of R, G and B
 # is free.
 BANK_AUGMENTATION = Augmentation(jitter=0.0, permute_channels=True)
+
+_STANDING = 0.5  # share of the crops that stay where they are, where crops wander
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class FrameBank:
         augmentation: Augmentation = BANK_AUGMENTATION,
         *,
         places: int = 1,
+        drift: int = 0,
     ) -> Pair:
         """Draw windows by weight, with replacement, and crop and augment them on the bank's device.
 
@@ -103,6 +107,8 @@ class FrameBank:
             augmentation: all but its crop, which `crop` replaces.
             places: random places for each crop, of which the one where most changes between the middle two
                 frames is taken. Most of a real picture stands still, and teaches nothing after a while.
+            drift: half of the crops wander over the picture, by up to so many pixels down or across from each
+                frame of the window to the next, as if the camera panned; slower where the picture ends.
 
         Returns:
             inputs float32 [batch, 3, 4, h, w] and targets float32 [batch, n_outputs, 3, h, w], in [0, 1].
@@ -115,10 +121,15 @@ class FrameBank:
         for number, start, stride in self.windows[self.draw(batch, generator)].tolist():
             video = self.videos[number]
             size = (video.frames.shape[2], video.frames.shape[3])
-            drawn = [augmentation.window(size, generator, video.name) for _ in range(places)]
+            down, right = self._velocity(size, augmentation.size_in(size), drift, generator)
+            room = size[0] - abs(down) * self._positions[-1], size[1] - abs(right) * self._positions[-1]
+            drawn = [augmentation.window(room, generator, video.name) for _ in range(places)]
             # Views only: one kernel then copies all of them, where indexing would start several per sample.
             cuts = [
-                [video.frames[start + stride * p, :, rows, columns] for p in self._positions]
+                [
+                    video.frames[start + stride * p, :, self._at(p, rows, down), self._at(p, columns, right)]
+                    for p in self._positions
+                ]
                 for rows, columns in drawn
             ]
             taken = cuts[0] if places == 1 else max(cuts, key=_change)
@@ -126,6 +137,22 @@ class FrameBank:
         stacked = torch.stack(views)
         frames = stacked.view(batch, len(self._positions), *stacked.shape[1:])
         return augmentation.batch(frames, generator)
+
+    def _velocity(self, size: Size, crop: Size, drift: int, generator: torch.Generator) -> tuple[int, int]:
+        """Pixels, down and right, by which a crop wanders from a frame to the next."""
+        if not drift:
+            return 0, 0  # without a draw, so that seeds go on giving the batches they gave
+        still, *draws = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        if still < _STANDING:
+            return 0, 0
+        most = [min(drift, max(0, s - c) // self._positions[-1]) for s, c in zip(size, crop, strict=True)]
+        down, right = (int(draw * (2 * m + 1)) - m for draw, m in zip(draws, most, strict=True))
+        return down, right
+
+    def _at(self, position: int, first: slice, velocity: int) -> slice:
+        """Rows or columns of a crop in one frame of the window; `first` is the lowest of them on its way."""
+        passed = position if velocity > 0 else self._positions[-1] - position
+        return slice(first.start + abs(velocity) * passed, first.stop + abs(velocity) * passed)
 
 
 def _change(frames: Sequence[Tensor]) -> int:

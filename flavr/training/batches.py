@@ -158,9 +158,11 @@ class BankBatches:
         seed: int,
         steps: int | None,
         places: int = 1,
+        drift: int = 0,
     ) -> None:
         self._bank = bank.to(ranks.device)
         self._places = places
+        self._drift = drift
         self._augmentation = augmentation
         self._seed = seed
         self._ranks = ranks
@@ -181,6 +183,7 @@ class BankBatches:
                 torch.Generator().manual_seed(seed),
                 self._augmentation,
                 places=self._places,
+                drift=self._drift,
             )
             yield Batch(inputs[mine], targets[mine], tuple(self._drawn(seed)[mine]))
 

@@ -40,6 +40,7 @@ class TrainingConfig:
     # augmentation
     crop: int = 256
     crop_places: int = 1
+    crop_drift: int = 0
     flip: bool = True
     jitter: float = 0.05
     reverse: bool = True
@@ -102,6 +103,10 @@ class TrainingConfig:
             (
                 self.crop_places > 1 and self.cache != "device",
                 "--crop-places looks at decoded frames: it needs --dataset video --cache device",
+            ),
+            (
+                self.crop_drift > 0 and self.cache != "device",
+                "--crop-drift moves over decoded frames: it needs --dataset video --cache device",
             ),
             (
                 self.warmup_steps is not None and self.schedule == "plateau",
@@ -191,9 +196,10 @@ _COUNTS = (
     *("n_outputs", "val_windows", "width", "batch_size", "test_batch_size", "max_epoch", "steps_per_epoch"),
     *("num_procs", "val_freq", "log_iter", "crop_places"),
 )
+_COUNTS_OR_NONE = ("num_workers", "warmup_steps", "num_gpu", "crop_drift")
 _LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(_COUNTS, (lambda value: value >= 1, "at least 1")),
-    **dict.fromkeys(("num_workers", "warmup_steps", "num_gpu"), (lambda value: value >= 0, "0 or more")),
+    **dict.fromkeys(_COUNTS_OR_NONE, (lambda value: value >= 0, "0 or more")),
     **dict.fromkeys(("lr", "clip_grad", "time_limit"), (lambda value: 0 < value < math.inf, "above 0")),
     **dict.fromkeys(("val_fraction", "beta2", "ema"), (lambda value: 0 < value < 1, "between 0 and 1")),
     "beta1": (lambda value: 0 <= value < 1, "0 or more and below 1"),

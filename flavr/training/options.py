@@ -73,6 +73,12 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             "With --cache device: of so many random places, crop where most moves.",
             "N",
         ),
+        _Row(
+            "crop_drift",
+            int,
+            "With --cache device: half of the crops wander, by up to so many pixels a frame.",
+            "PIXELS",
+        ),
         _Row("flip", bool, "Mirror half of the samples, horizontally and vertically."),
         _Row("jitter", float, "Change brightness, contrast, saturation and hue by up to this much."),
         _Row("reverse", bool, "Run half of the samples backwards in time."),
@@ -114,7 +120,12 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
         ),
     ),
     "Optimisation": (
-        _Row("loss", str, "A sum of L1, MSE, RMSE, Huber, Charbonnier, SSIM, MS-SSIM: 1*L1+0.1*SSIM.", "SUM"),
+        _Row(
+            "loss",
+            str,
+            "A sum of L1, MSE, RMSE, PSNR, Huber, Charbonnier, SSIM, MS-SSIM: 1*L1+0.1*SSIM.",
+            "SUM",
+        ),
         _Row("batch_size", int, "Windows per step, over all processes together.", "N"),
         _Row("max_epoch", int, "Epochs in all, those before a --resume included.", "N"),
         _Row("steps_per_epoch", int, "Steps until the next validation.", "N", unset="once through the data"),

@@ -218,6 +218,7 @@ def _batches(config: TrainingConfig, dataset: InterpolationDataset, ranks: Ranks
             seed=config.seed,
             steps=config.steps_per_epoch,
             places=config.crop_places,
+            drift=config.crop_drift,
         )
     return LoaderBatches(
         AugmentedDataset(dataset, augmentation, seed=config.seed),

@@ -116,11 +116,13 @@ def test_gpus_that_are_not_there_are_one_line(run: Run, capsys: pytest.CaptureFi
     ("line", "code", "message"),
     [
         ("--data_root nowhere --num_gpu 0", 1, "nowhere"),
-        ("--data_root datasets --num_gpu 0 --loss 1*L3", 2, "L1, MSE, RMSE, Huber, Charb"),
+        ("--data_root datasets --num_gpu 0 --loss 1*L3", 2, "L1, MSE, RMSE, PSNR, Huber, Charb"),
         ("--data_root datasets --num_gpu 0 --crop 100", 2, "--crop 100"),
         ("--data_root datasets --num_gpu 0 --dataset vimeo", 2, "did you mean vimeo90K_septuplet?"),
         ("--data_root datasets --num_gpu 0 --data-option max_side", 2, "write KEY=VALUE"),
         ("--data_root datasets --num_gpu 0 --crop-places 2", 2, "needs --dataset video --cache device"),
+        ("--data_root datasets --num_gpu 0 --crop-drift 2", 2, "needs --dataset video --cache device"),
+        ("--data_root datasets --num_gpu 0 --crop-drift -1", 2, "--crop-drift -1: it must be 0 or more"),
         ("--num_gpu 0", 2, "Missing option '--data-root'"),
     ],
 )

@@ -304,6 +304,51 @@ class TestFrameBank:
         assert share(1) < 0.5  # (31 / 49)^2 of all places touch the square
         assert share(8) > 0.85  # 1 - (1 - 0.4)^8, less those that touch by a pixel or two
 
+    @pytest.mark.parametrize("n_outputs", [1, 3])
+    def test_half_of_the_crops_wander_evenly_and_stay_in_the_picture(self, n_outputs: int) -> None:
+        frames = torch.zeros(13, 3, 100, 36, dtype=torch.uint8)
+        frames[:, 1] = torch.arange(100).view(-1, 1)
+        frames[:, 2] = torch.arange(36)
+        bank = FrameBank(
+            [BankVideo("rows", frames)], torch.tensor([[0, 0, 1]]), torch.ones(1), n_outputs=n_outputs
+        )
+        plain = Augmentation(flip=False, jitter=0, reverse=False)
+        inputs, targets = bank.sample_batch(200, (16, 12), torch.Generator().manual_seed(3), plain, drift=4)
+        first, second, third, last = self.bytes_of(inputs).unbind(2)
+        between = self.bytes_of(targets).unbind(1)
+        in_order = torch.stack([first, second, *between, third, last], dim=1)
+        # the first pixel says where a crop is, and all others that it is whole
+        grid = torch.stack([torch.arange(16).view(-1, 1).expand(16, 12), torch.arange(12).expand(16, 12)])
+        corner = in_order[:, :, 1:, :1, :1]
+        assert (in_order[:, :, 1:] == corner + grid).all()
+        factor = n_outputs + 1
+        times = torch.tensor([0, *range(factor, 2 * factor + 1), 3 * factor])
+        steps = corner[..., 0, 0].diff(dim=1) / times.diff().view(1, -1, 1)
+        assert (steps == steps[:, :1]).all()  # evenly, in whole pixels
+        down, right = steps[:, 0].unbind(1)
+        assert set(down.tolist()) == set(range(-4, 5))
+        assert set(right.tolist()) == set(range(-4, 5) if n_outputs == 1 else range(-2, 3))  # 24 to spare
+        still = ((down == 0) & (right == 0)).float().mean()
+        assert 0.4 < still < 0.6
+
+    def test_without_drift_nothing_is_drawn_for_it(self, bank: FrameBank) -> None:
+        """A recipe without it goes on giving the batches that it always gave."""
+        by_hand, plain, wandering = (torch.Generator().manual_seed(4) for _ in range(3))
+        bank.draw(6, by_hand)
+        for _ in range(6):
+            Augmentation(crop=8).window((20, 30), by_hand, "")
+        Augmentation().batch(torch.zeros(6, 5, 3, 8, 8, dtype=torch.uint8), by_hand)
+        bank.sample_batch(6, 8, plain, drift=0)
+        bank.sample_batch(6, 8, wandering, drift=1)
+        assert torch.equal(by_hand.get_state(), plain.get_state())
+        assert not torch.equal(by_hand.get_state(), wandering.get_state())
+
+    def test_a_crop_that_fills_the_picture_stays(self, bank: FrameBank) -> None:
+        inputs, _ = bank.sample_batch(
+            20, (20, 16), torch.Generator().manual_seed(5), Augmentation(flip=False, jitter=0), drift=2
+        )
+        assert (self.bytes_of(inputs)[:, 1, :, 0, 0].diff(dim=1) == 0).all()
+
     def test_windows_are_drawn_by_weight(self, bank: FrameBank) -> None:
         generator = torch.Generator().manual_seed(2)
         drawn = bank.draw(4000, generator).bincount() / 4000

@@ -34,6 +34,7 @@ def test_pixel_losses_are_the_textbook_ones() -> None:
         "MSE": (error**2).mean(),
         "Huber": torch.where(error < 0.5, error**2 / 2, 0.5 * (error - 0.25)).mean(),
         "Charbonnier": (error**2 + 1e-6).sqrt().mean(),
+        "PSNR": 10 * ((error * 255).square().mean(dim=(2, 3, 4)) + 1).log10().mean(),
         "RMSE": ((error**2).mean(dim=(2, 3, 4)) + 1e-6).sqrt().mean(),
     }
     for name, value in expected.items():
@@ -49,6 +50,15 @@ def test_no_picture_pulls_harder_than_another_by_rmse() -> None:
     assert prediction.grad is not None
     pulls = prediction.grad.square().sum(dim=(1, 2, 3, 4)).sqrt()
     assert pulls[0].item() == pytest.approx(pulls[1].item(), rel=0.02)
+
+
+def test_halving_any_error_is_worth_the_same_by_psnr_until_it_is_one_code_value() -> None:
+    prediction, target = _pictures(24)
+    error = prediction - target
+    loss = [parse_loss("PSNR")(target + error / part, target).item() for part in (1, 2, 4, 1e4)]
+    assert loss[0] - loss[1] == pytest.approx(20 * np.log10(2), abs=0.05)
+    assert loss[1] - loss[2] == pytest.approx(20 * np.log10(2), abs=0.1)
+    assert loss[3] == pytest.approx(0, abs=1e-4)
 
 
 def test_ssim_loss_is_one_less_scikit_images_ssim() -> None:
@@ -110,7 +120,7 @@ def test_every_loss_vanishes_on_equal_pictures_and_has_finite_gradients(name: st
     "text", ["", "1*", "L3", "1*L1+", "x*L1", "0*L1", "-1*SSIM", "nan*L1", "1*2*L1", "VGG"]
 )
 def test_an_unknown_or_malformed_term_is_refused_naming_the_known_ones(text: str) -> None:
-    with pytest.raises(UsageError, match=r"L1, MSE, RMSE, Huber, Charbonnier, SSIM, MS-SSIM"):
+    with pytest.raises(UsageError, match=r"L1, MSE, RMSE, PSNR, Huber, Charbonnier, SSIM, MS-SSIM"):
         parse_loss(text)
 
 
