@@ -48,6 +48,8 @@ class KeyValue(click.ParamType[tuple[str, object]]):
         key, equals, text = str(value).partition("=")
         if not key or not equals:
             self.fail(f"{value!r}: write KEY=VALUE, such as max_side=540", param, ctx)
+        if key.replace("-", "_") == "n_outputs":
+            self.fail(f"{value!r}: the network's factor decides how many frames are made", param, ctx)
         parts = [_number(part) for part in text.split(",")]
         # A trailing comma makes a list of one, as in Python.
         return key.replace("-", "_"), parts[0] if len(parts) == 1 else tuple(
@@ -74,12 +76,16 @@ def recipe_option() -> click.Option:
             recipe = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise click.BadParameter(f"{path} is no TOML file: {error}", context, option) from None
-        known = {param.name for param in context.command.params if param.expose_value}
+        known = {param.name: param for param in context.command.params if param.expose_value}
         values = {name.replace("-", "_"): value for name, value in recipe.items()}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(values.keys() - known.keys())
         if unknown:
             raise click.BadParameter(f"{path}: no options called {', '.join(unknown)}", context, option)
         for name, value in values.items():
+            several = getattr(known[name], "multiple", False)
+            if isinstance(value, (dict, list)) is not several:
+                takes = f"takes a table, [{name}]" if several else "takes one value"
+                raise click.BadParameter(f"{path}: {name} {takes}, not {value}", context, option)
             if isinstance(value, dict):  # a table is an option that is given several times, KEY=VALUE
                 values[name] = [f"{key}={each}" for key, each in value.items()]
         context.default_map = values

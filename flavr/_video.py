@@ -81,9 +81,12 @@ def _without_copies(videos: Iterable[Video]) -> list[Video]:
 def _content_key(path: Path) -> object:
     if path.is_dir():
         return path.resolve()
-    with path.open("rb") as file:
-        # Two different videos of one length do not share their first mebibyte.
-        return path.stat().st_size, hashlib.sha256(file.read(1 << 20)).hexdigest()
+    try:
+        with path.open("rb") as file:
+            # Two different videos of one length do not share their first mebibyte.
+            return path.stat().st_size, hashlib.sha256(file.read(1 << 20)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); take it away or mend it") from error
 
 
 def split_videos(videos: Sequence[Video], val_fraction: float) -> tuple[list[Video], list[Video]]:

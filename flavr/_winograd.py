@@ -110,17 +110,19 @@ def _kind_for(module: nn.Module) -> type[nn.Module] | None:
 def _matrices(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """A [4, 6], G [6, 3] and B [6, 6] of F(4, 3)."""
     short = short_convolution(_TILE, _TAPS)
-    a, g, b = (
-        torch.tensor(matrix, dtype=dtype, device=device)
-        for matrix in (short.outputs, short.taps, short.inputs)
-    )
+    with torch.inference_mode(False):  # they outlive a validation that asks for them first
+        a, g, b = (
+            torch.tensor(matrix, dtype=dtype, device=device)
+            for matrix in (short.outputs, short.taps, short.inputs)
+        )
     return a, g, b
 
 
 @cache
 def _matrices_of_planes(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """The same for height and width at once: A [16, 36], G [36, 9] and B [36, 36]."""
-    a, g, b = (torch.kron(matrix, matrix) for matrix in _matrices(dtype, device))
+    with torch.inference_mode(False):
+        a, g, b = (torch.kron(matrix, matrix) for matrix in _matrices(dtype, device))
     return a, g, b
 
 

@@ -32,7 +32,7 @@ StateDict = dict[str, Tensor]
 # Published training scripts stored best_psnr as a NumPy scalar and some forks their argparse options.
 # These types hold plain values and do nothing when unpickled.
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # the function that rebuilds one
-_SAFE_TYPES: list[Any] = [
+SAFE_TYPES: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
@@ -124,7 +124,7 @@ def file_sha256(path: Path) -> str:
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
-        with torch.serialization.safe_globals(_SAFE_TYPES):
+        with torch.serialization.safe_globals(SAFE_TYPES):
             # mmap keeps the Adam state of a 480 MB published file out of memory; old files are no zips
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:

@@ -35,7 +35,7 @@ DATASETS: Mapping[str, DatasetKind] = {
 
 
 def open_dataset(
-    name: str, root: Path | str, split: Split, *, n_outputs: int = 1, **options: object
+    name: str, root: Path | str, split: Split, /, *, n_outputs: int = 1, **options: object
 ) -> InterpolationDataset:
     """Open a data set.
 
@@ -63,7 +63,10 @@ def open_dataset(
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             raise UsageError(f"{name} has no option {option}; {has}")
         # Command lines pass on what people write, and every option is a number or several.
-        fraction = "float" in str(known[option].annotation)
+        kinds_of_it = str(known[option].annotation)
+        fraction = "float" in kinds_of_it
+        if isinstance(value, (tuple, list)) and not ("Sequence" in kinds_of_it or "Size" in kinds_of_it):
+            raise UsageError(f"{option} {value!r} of {name}: one number is needed, not several")
         for number in value if isinstance(value, (tuple, list)) else (value,):
             if number is not None and not isinstance(number, (int, float) if fraction else int):
                 kinds = "a number is" if fraction else "whole numbers are"

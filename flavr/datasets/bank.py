@@ -143,9 +143,9 @@ class FrameBank:
         if not drift:
             return 0, 0  # without a draw, so that seeds go on giving the batches they gave
         still, *draws = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-        if still < _STANDING:
+        if still < _STANDING or crop[0] > size[0] or crop[1] > size[1]:
             return 0, 0
-        most = [min(drift, max(0, s - c) // self._positions[-1]) for s, c in zip(size, crop, strict=True)]
+        most = [min(drift, (s - c) // self._positions[-1]) for s, c in zip(size, crop, strict=True)]
         down, right = (int(draw * (2 * m + 1)) - m for draw, m in zip(draws, most, strict=True))
         return down, right
 

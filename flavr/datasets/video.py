@@ -95,7 +95,7 @@ def open_video(
         max_windows: at most this many, spread evenly.
 
     Raises:
-        UsageError: a stride below 1, or a fraction that is none.
+        UsageError: a stride or a limit below 1, or a fraction that is none.
         DataError: no video, one that is broken (all of those are named), no window, or not enough memory.
     """
     strides = (strides,) if isinstance(strides, int) else strides
@@ -104,6 +104,10 @@ def open_video(
         raise UsageError(
             f"strides {tuple(strides)}, val_fraction {val_fraction}: strides are 1 or more, fractions below 1"
         )
+    limits = {"step": step, "max_side": max_side, "max_frames": max_frames, "max_windows": max_windows}
+    for name, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise UsageError(f"{name} {limit} of video: at least 1 is needed")
     parts = split_videos(find_videos([root]), val_fraction)
     videos = parts[0 if split == "train" else 1]
     if not videos:

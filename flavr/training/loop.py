@@ -109,8 +109,12 @@ class Trainer:
                 stop = self._train_epoch(speed) or self._finish_epoch(speed)
             if stop is Stop.BROKEN:
                 self._raise_broken()
-            if stop is not Stop.NO and self._ranks.first:
-                self._state.save(self._config.checkpoint)
+            if stop is not Stop.NO:
+                self._refuse_ruined()
+                [loss_sum] = self._ranks.total([position.loss_sum])
+                position.loss_sum = loss_sum / self._ranks.count  # one file for all processes
+                if self._ranks.first:
+                    self._state.save(self._config.checkpoint)
             self._ranks.agree(0)  # nobody leaves before it is saved: that would end the others
         outcome = Outcome(stop, position.epoch, position.step, position.best_psnr, position.baseline_psnr)
         self._report.say(*_last_words(outcome, self._config))
@@ -189,6 +193,7 @@ class Trainer:
     def _finish_epoch(self, speed: _Speed) -> Stop:
         """Validate, save and report. An interrupted validation is taken up again when the run is resumed."""
         state, position, config = self._state, self._state.position, self._config
+        self._refuse_ruined()
         row = self._row(speed)
         judgement: Judgement | None = None
         best = False
@@ -198,6 +203,7 @@ class Trainer:
             )
             if judgement is None:
                 return Stop.INTERRUPT
+            self._refuse_ruined(judgement.tally.loss)
             if judgement.baseline_psnr is not None:
                 position.baseline_psnr = judgement.baseline_psnr
                 self._report.say(f"averaging the middle frames scores PSNR {judgement.baseline_psnr:.3f}")
@@ -212,6 +218,22 @@ class Trainer:
         strip = None if judgement is None else judgement.strip
         self._report.epoch_done(position.history, strip, position.epoch * self._batches.steps)
         return Stop.NO
+
+    def _refuse_ruined(self, loss: float = 0.0) -> None:
+        """Stop before weights are saved that compute nothing: the loss of a step is of those before it.
+
+        All processes have the same weights, and the same loss of a validation.
+        """
+        sound = all(bool(weights.isfinite().all()) for weights in self._state.network.parameters())
+        if sound and math.isfinite(loss):
+            return
+        position, saved = self._state.position, self._config.checkpoint
+        what = "the validation loss is" if sound else "the weights are"
+        raise TrainingError(
+            f"{what} not finite any more after epoch {position.epoch + 1}, step {position.step}; try "
+            "--clip-grad 1, a lower --lr or --precision fp32"
+            + (f"; {saved} is from before" if saved.exists() else "")
+        )
 
     def _row(self, speed: _Speed) -> Row:
         position = self._state.position

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from flavr.checkpoints import SAFE_TYPES
 from flavr.errors import TrainingError
 from flavr.network import Flavr
 from flavr.training.ema import Ema
@@ -124,7 +125,8 @@ class RunState:
 
 def read_state(path: Path) -> Mapping[str, Any]:
     """The whole content of a checkpoint that `flavr.load_checkpoint` has found sound."""
-    content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(SAFE_TYPES):
+        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
 
 

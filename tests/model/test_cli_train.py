@@ -90,6 +90,10 @@ def test_the_recipes_that_are_published_are_understood(
         ("loss = ", "recipe.toml is no TOML file"),
         ('losses = "1*L1"', "recipe.toml: no options called losses"),
         ('max_epoch = "many"', "'many' is not a valid integer"),
+        ("crop = [96, 96]", "recipe.toml: crop takes one value, not [96, 96]"),
+        ("[crop]\nheight = 96", "recipe.toml: crop takes one value, not {'height': 96}"),
+        ("data_options = 3", "data_options takes a table, [data_options], not 3"),
+        ("[data_options]\nn_outputs = 1", "the network's factor decides"),
     ],
 )
 def test_a_recipe_that_is_wrong_is_one_line(
@@ -121,6 +125,8 @@ def test_gpus_that_are_not_there_are_one_line(run: Run, capsys: pytest.CaptureFi
         ("--data_root datasets --num_gpu 0 --dataset vimeo", 2, "did you mean vimeo90K_septuplet?"),
         ("--data_root datasets --num_gpu 0 --data-option max_side", 2, "write KEY=VALUE"),
         ("--data_root datasets --num_gpu 0 --crop-places 2", 2, "needs --dataset video --cache device"),
+        ("--data_root datasets --num_gpu 0 --data-option n_outputs=1", 2, "the network's factor decides"),
+        ("--data_root datasets --num_gpu 0 --data-option split=test", 2, "has no option split"),
         ("--data_root datasets --num_gpu 0 --crop-drift 2", 2, "needs --dataset video --cache device"),
         ("--data_root datasets --num_gpu 0 --crop-drift -1", 2, "--crop-drift -1: it must be 0 or more"),
         ("--num_gpu 0", 2, "Missing option '--data-root'"),

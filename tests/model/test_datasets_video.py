@@ -218,12 +218,25 @@ def test_strides_and_fractions_that_are_none(tmp_path: Path, options: dict[str, 
     [
         ({"max_side": "big"}, "max_side 'big' of video: whole numbers are needed"),
         ({"strides": (1, 1.5)}, r"strides 1\.5 of video: whole numbers are needed"),
+        ({"max_side": (540,)}, r"max_side \(540,\) of video: one number is needed"),
+        ({"max_side": 0}, "max_side 0 of video: at least 1"),
+        ({"max_frames": 0}, "max_frames 0 of video: at least 1"),
+        ({"max_windows": 0}, "max_windows 0 of video: at least 1"),
+        ({"max_windows": -1}, "max_windows -1 of video: at least 1"),
+        ({"step": 0}, "step 0 of video: at least 1"),
         ({"val_fraction": "half"}, "val_fraction 'half' of video: a number is needed"),
     ],
 )
 def test_options_that_are_no_numbers(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         open_dataset("video", tmp_path, "train", **options)
+
+
+def test_a_video_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mkv", panning(16))
+    (tmp_path / "gone.mkv").symlink_to(tmp_path / "nowhere.mkv")
+    with pytest.raises(DataError, match=r"gone\.mkv cannot be read \(No such file or directory\)"):
+        open_dataset("video", tmp_path, "train", val_fraction=0)
 
 
 def test_options_as_a_command_line_passes_them(tmp_path: Path) -> None:
@@ -342,6 +355,13 @@ class TestFrameBank:
         bank.sample_batch(6, 8, wandering, drift=1)
         assert torch.equal(by_hand.get_state(), plain.get_state())
         assert not torch.equal(by_hand.get_state(), wandering.get_state())
+
+    def test_a_picture_smaller_than_the_crop_is_refused_by_its_own_size(self) -> None:
+        frames = torch.zeros(7, 3, 20, 90, dtype=torch.uint8)
+        bank = FrameBank([BankVideo("low", frames)], torch.tensor([[0, 0, 1]]), torch.ones(1), n_outputs=1)
+        for seed in range(8):
+            with pytest.raises(DataError, match="low is 90x20, smaller than the crop of 32x32"):
+                bank.sample_batch(1, 32, torch.Generator().manual_seed(seed), drift=4)
 
     def test_a_crop_that_fills_the_picture_stays(self, bank: FrameBank) -> None:
         inputs, _ = bank.sample_batch(
