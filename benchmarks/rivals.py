@@ -35,7 +35,7 @@ from flavr_benchmarks.machine import Machine
 from flavr_benchmarks.process import CellError, CellProcess
 from flavr_benchmarks.scheduling import Course, Limits, take_turns
 from flavr_benchmarks.statistics import median, median_interval
-from flavr_benchmarks.variants import NetworkFacts
+from flavr_benchmarks.variants import NetworkFacts, facts_of
 from flavr_benchmarks.workload import Task
 from machine import cpu_name
 
@@ -372,7 +372,7 @@ def _facts(ckpt: Path) -> NetworkFacts:
     from flavr import load_checkpoint
 
     checkpoint = load_checkpoint(ckpt)
-    return NetworkFacts(ckpt.stem, checkpoint.config.arch, checkpoint.config.width, checkpoint.sha256)
+    return facts_of(ckpt.stem, checkpoint.config, checkpoint.sha256)
 
 
 def _let_workers_import() -> None:

@@ -79,13 +79,21 @@ def matrix(
     precisions: Sequence[str],
     sizes: Sequence[Size],
     threads: int | None,
+    *,
+    named: bool = True,
 ) -> list[Cell]:
-    """Every cell, those of one size together, so that what is compared is measured side by side."""
+    """Every cell, those of one size together, so that what is compared is measured side by side.
+
+    Args:
+        named: the backends were asked for by name: what one of them never does is a row that says so.
+            Otherwise it is left out.
+    """
     return [
         Cell(backend, variant, size, threads)
         for size in sizes
         for backend in backends
         for variant in _variants_for(backend, onnx_variants, checkpoint, precisions)
+        if named or backend.takes != "checkpoint" or variant.failure is None
     ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flavr_benchmarks._main import run_program
+from flavr_benchmarks._parameters import FAIL_BELOW, Listed
 
 if TYPE_CHECKING:
     from flavr_benchmarks.gates import Gates
@@ -21,7 +22,7 @@ Examples:
   flavr-bench --ckpt model.pth --graph conv2d,conv3d --size 256x448,720p
   flavr-bench --model a.onnx --model b.onnx --backend ort-cuda --size 1080p
   flavr-bench --ckpt model.pth --backend ort-cpu,torch-eager --data datasets/vimeo_septuplet --windows 100
-  flavr-bench --ckpt model.pth --precision fp32,int8 --quick --fail-below psnr=30 --fail-below loss=0.2
+  flavr-bench --ckpt model.pth --precision fp32,int8 --calibrate clips --fail-below loss=0.2
   flavr-bench compare before/report.json after/report.json --fail-below slowdown=10
   flavr-bench table benchmarks/results/*.json --into README.md
   flavr-bench plot report.json -o speed-quality.svg
@@ -34,66 +35,12 @@ _QUICK = {"budget": 6.0, "least_rounds": 6, "windows": 6, "warm_up": 1}
 _FULL = {"budget": 30.0, "least_rounds": 10, "windows": 24, "warm_up": 2}
 
 
-class Listed(click.ParamType[tuple[str, ...]]):
-    """Words with commas between them; each must be one of the known, if any are."""
-
-    name = "LIST"
-
-    def __init__(self, known: tuple[str, ...] = ()) -> None:
-        self._known = known
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        words = tuple(dict.fromkeys(word.strip() for word in str(value).split(",") if word.strip()))
-        if not words:
-            self.fail("it is empty", param, ctx)
-        for word in words:
-            if self._known and word not in self._known:
-                self.fail(f"{word!r} is not one of {', '.join(self._known)}", param, ctx)
-        return words
-
-
-class Gate(click.ParamType[tuple[str, float]]):
-    """NAME=NUMBER."""
-
-    name = "NAME=NUMBER"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float]:
-        from flavr_benchmarks.gates import GATES
-
-        name, _, number = str(value).partition("=")
-        try:
-            limit = float(number.removesuffix("%"))
-        except ValueError:
-            limit = float("nan")
-        if name not in GATES or limit != limit:
-            self.fail(f"{value!r}: write one of {', '.join(GATES)} and a number, such as psnr=30", param, ctx)
-        return name, limit
-
-
 def _graphs() -> tuple[str, ...]:
     from typing import get_args
 
     from flavr_export.spec import GraphForm
 
     return get_args(GraphForm)
-
-
-_FAIL_BELOW = click.option(
-    "--fail-below",
-    "gates",
-    type=Gate(),
-    multiple=True,
-    metavar="NAME=NUMBER",
-    help="Exit with code 3 where a network misses this; repeatable. psnr, ssim: at least (8-bit pictures); "
-    "loss: dB of PSNR against fp32 PyTorch, at most; slowdown: percent against the other report, at most "
-    "(compare).",
-)
 
 
 @click.group(
@@ -206,7 +153,7 @@ _FAIL_BELOW = click.option(
     help="What int8 exports are calibrated with, as flavr-export's.",
 )
 @click.option("--end-to-end/--no-end-to-end", default=True, show_default=True, help="Also run whole clips.")
-@_FAIL_BELOW
+@FAIL_BELOW
 @click.option(
     "-o",
     "--output",
@@ -233,13 +180,14 @@ def flavr_bench(context: click.Context, /, **values: Any) -> None:
 def _bench(*, gates: tuple[tuple[str, float], ...], output: Path, overwrite: bool, **values: Any) -> None:
     from flavr_benchmarks.errors import UsageError
     from flavr_benchmarks.gates import Gates
-    from flavr_benchmarks.outputs import check_output, write_outputs
+    from flavr_benchmarks.outputs import make_folder, refuse_existing, write_outputs
 
     limits = Gates(dict(gates))
     if "slowdown" in limits.limits:
         raise UsageError("--fail-below slowdown is for flavr-bench compare, which has two reports")
-    check_output(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=overwrite)
     plan = _plan(limits, **values)
+    make_folder(output)
     from flavr_benchmarks.console import Teller, print_report
     from flavr_benchmarks.run import run
 
@@ -285,6 +233,8 @@ def _plan(
             raise UsageError(f"--graph {graph}: flavr-export writes {', '.join(_graphs())}")
     if checkpoint is None and (tuple(graphs) != ("conv2d",) or tuple(precisions) != ("fp32",)):
         raise UsageError("--graph and --precision are for checkpoints; an .onnx file has its own. Add --ckpt")
+    if "int8" in precisions and calibrate is None:
+        raise UsageError("--precision int8 is calibrated on real frames; name a clip or folder: --calibrate")
     if data == NONE and gates.need_quality:
         raise UsageError("--fail-below psnr, ssim and loss need a data set; leave --data none away")
     if checkpoint is None and "loss" in gates.limits:
@@ -300,6 +250,7 @@ def _plan(
     return Plan(
         subject=subject,
         backends=chosen,
+        named=backends is not None,
         graphs=graphs,
         precisions=precisions,
         sizes=parsed,
@@ -342,7 +293,7 @@ Examples:
 )
 @click.argument("before", type=_FILE, metavar="A.json")
 @click.argument("after", type=_FILE, metavar="B.json")
-@_FAIL_BELOW
+@FAIL_BELOW
 def compare(before: Path, after: Path, gates: tuple[tuple[str, float], ...]) -> None:
     """What changed from one report to another, and what of that is more than noise."""
     from flavr_benchmarks.comparison import compare as compared
@@ -374,10 +325,13 @@ Examples:
 @click.option("--check", is_flag=True, help="Change nothing; fail where the file would change.")
 def table(reports: tuple[Path, ...], into: Path | None, check: bool) -> None:
     """The short table of a README, made of reports."""
+    from flavr_benchmarks.errors import UsageError
     from flavr_benchmarks.readme import put_into, readme_table
     from flavr_benchmarks.schema import read_report
 
     text = readme_table([read_report(path) for path in sorted(reports)])
+    if into is None and check:
+        raise UsageError("--check compares with a file; name it: --into README.md")
     if into is None:
         click.echo(text)
     else:

@@ -80,11 +80,12 @@ def compare(before: Report, after: Report) -> Comparison:
     """
     first, second = ({row.key: row for row in report.rows} for report in (before, after))
     keys = list(dict.fromkeys([*first, *second]))
-    changes = [_change(key, first.get(key), second.get(key)) for key in keys]
+    same_data = _set(before) == _set(after)  # else two figures of quality mean nothing to each other
+    changes = [_change(key, first.get(key), second.get(key), same_data=same_data) for key in keys]
     return Comparison(after, changes, list(_remarks(before, after)))
 
 
-def _change(key: Key, before: Row | None, after: Row | None) -> Change:
+def _change(key: Key, before: Row | None, after: Row | None, *, same_data: bool) -> Change:
     ratio = interval = psnr_change = None
     doubtful = False
     if before is not None and after is not None and before.latency and after.latency:
@@ -94,7 +95,7 @@ def _change(key: Key, before: Row | None, after: Row | None) -> Change:
         interval = ratio_interval(now, then)
         ratio = median(now) / median(then)
         doubtful = bool(before.latency.unstable or after.latency.unstable)
-        if before.quality and after.quality:
+        if same_data and before.quality and after.quality:
             psnr_change = after.quality.psnr_uint8 - before.quality.psnr_uint8
     verdict = _verdict(before, after, ratio, interval, psnr_change)
     return Change(key, before, after, ratio, interval, psnr_change, verdict, doubtful)
@@ -138,6 +139,9 @@ def _remarks(before: Report, after: Report) -> Iterator[str]:
         versions = [environment.libraries.get(name, "absent") for environment in (one, other)]
         if versions[0] != versions[1]:
             yield f"{name}: {versions[0]} before, {versions[1]} after"
+    then, now = _threads(before), _threads(after)
+    if then != now:
+        yield f"threads: {then} before, {now} after; cells of other threads are other cells"
     if {network.sha256 for network in before.networks} != {network.sha256 for network in after.networks}:
         yield "the networks have other weights"
     if _set(before) != _set(after):
@@ -150,6 +154,11 @@ def _remarks(before: Report, after: Report) -> Iterator[str]:
                 how = "faster" if change > 0 else "slower"
                 product = f"its {ceiling.precision} matrix product"
                 yield f"the machine itself: {product} is {abs(change):.0%} {how} after"
+
+
+def _threads(report: Report) -> str:
+    counts = {row.key.threads for row in report.rows}
+    return ", ".join(sorted("each engine's own" if count is None else str(count) for count in counts))
 
 
 def _set(report: Report) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from flavr_benchmarks.cells import Size
 from flavr_benchmarks.variants import NetworkFacts
@@ -63,13 +63,18 @@ def _without_numbers(facts: NetworkFacts, factor: int, size: Size) -> tuple[Flav
     """The network and its input as shapes alone."""
     import torch
 
-    from flavr.config import BLOCKS, MULTIPLE, FlavrConfig
+    from flavr.config import BLOCKS, MULTIPLE, FlavrConfig, Join, Upmode
     from flavr.network import Flavr
 
-    known = next((name for name in BLOCKS if name == facts.arch), None)
-    if known is None:
-        raise ValueError(f"the network {facts.arch} is not known")
+    arch = next((name for name in BLOCKS if name == facts.arch), None)
+    join = next((name for name in get_args(Join) if name == facts.join), None)
+    upmode = next((name for name in get_args(Upmode) if name == facts.upmode), None)
+    if arch is None or join is None or upmode is None:
+        raise ValueError(f"the network {facts.arch} with {facts.join} and {facts.upmode} is not known")
     height, columns = (side + -side % MULTIPLE for side in size)
     with torch.device("meta"):
-        network = Flavr(FlavrConfig(factor=factor, arch=known, width=facts.width)).eval()
+        config = FlavrConfig(
+            factor=factor, arch=arch, width=facts.width, join=join, upmode=upmode, batchnorm=facts.batchnorm
+        )
+        network = Flavr(config).eval()
         return network, torch.empty(1, 3, 4, height, columns)

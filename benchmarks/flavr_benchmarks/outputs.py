@@ -12,17 +12,17 @@ from flavr_benchmarks.schema import write_report, write_text
 NAMES = ("report.json", "report.md", "report.html")
 
 
-def check_output(folder: Path, *, overwrite: bool) -> None:
-    """Refuse what could not be written in the end.
-
-    Raises:
-        ReportError: a report is there already, or the folder cannot be made.
-    """
+def refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    """Raise ReportError where a report is there already."""
     present = [name for name in NAMES if (folder / name).exists()]
     if present and not overwrite:
         raise ReportError(
             f"{folder / present[0]} exists already; choose another folder with -o, or give --overwrite"
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Raise ReportError where nothing could be written in the end."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".flavr-bench").touch()

@@ -40,6 +40,7 @@ from flavr_benchmarks.stability import doubts
 from flavr_benchmarks.statistics import percentile
 from flavr_benchmarks.variants import Subject, onnx_variants
 from flavr_benchmarks.workload import Phases, Task
+from flavr_export.spec import ALLOWED
 
 
 class Say(Protocol):
@@ -54,6 +55,7 @@ class Plan:
 
     subject: Subject
     backends: Sequence[Backend]
+    named: bool  # by the user; else they are all that work here
     graphs: Sequence[str]
     precisions: Sequence[str]
     sizes: Sequence[Size]
@@ -86,7 +88,9 @@ def run(plan: Plan, say: Say) -> Outcome:
         folder = Path(name)
         say("measuring the machine's ceiling")
         before = {device: ceiling.measure(device, plan.threads) for device in devices}
-        variants = onnx_variants(plan.subject, plan.graphs, plan.precisions, folder, plan.calibrate, say)
+        # What flavr-export never writes is a row of its own only where somebody asked for its backend.
+        exported = [each for each in plan.precisions if plan.named or each in ALLOWED]
+        variants = onnx_variants(plan.subject, plan.graphs, exported, folder, plan.calibrate, say)
         cells = matrix(
             [*plan.backends, *(row for row in BASELINES if row not in plan.backends)],
             variants,
@@ -94,6 +98,7 @@ def run(plan: Plan, say: Say) -> Outcome:
             plan.precisions,
             plan.sizes,
             plan.threads,
+            named=plan.named,
         )
         bench = Bench(plan, folder, environment, say)
         bench.measure_all(cells)
@@ -164,7 +169,7 @@ class Bench:
                 with CellProcess(eager.adapter, task, path, warm_up=0, timeout=self._plan.timeout) as process:
                     process.load()
                     self.scorer.make_reference(process)
-            except CellError as failed:
+            except (CellError, ValueError) as failed:  # ValueError: frames that cannot be scored
                 self._say(f"the reference failed: {failed}")
         reference = None if checkpoint is None else self._by_name[checkpoint.stem].sha256
         same = {network.name for network in self.networks if network.sha256 == reference}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flavr.config import FlavrConfig
 from flavr_benchmarks.cells import Variant
 from flavr_benchmarks.errors import UsageError
 from flavr_benchmarks.schema import Failure
@@ -26,6 +27,9 @@ class NetworkFacts:
     arch: str
     width: int
     sha256: str  # of its checkpoint
+    join: str = "concat"
+    upmode: str = "transpose"
+    batchnorm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ class Subject:
     checkpoint: Path | None
     factor: int
     networks: tuple[NetworkFacts, ...]  # the checkpoint's, if there is one, then those of the models
+
+
+def facts_of(name: str, config: FlavrConfig, sha256: str) -> NetworkFacts:
+    """Those of a network whose checkpoint was read."""
+    return NetworkFacts(name, config.arch, config.width, sha256, config.join, config.upmode, config.batchnorm)
 
 
 def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
@@ -50,7 +59,9 @@ def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
     infos = tuple(read_model_info(path) for path in paths)
     factors = {str(info.path): info.factor for info in infos}
     networks = [
-        NetworkFacts(name, info.arch, info.width, info.checkpoint_sha256)
+        NetworkFacts(
+            name, info.arch, info.width, info.checkpoint_sha256, info.join, info.upmode, info.batchnorm
+        )
         for name, info in zip(_names(infos, checkpoint), infos, strict=True)
     ]
     if checkpoint is not None:
@@ -58,8 +69,7 @@ def examine_subject(models: Sequence[Path], checkpoint: Path | None) -> Subject:
 
         loaded = load_checkpoint(checkpoint)
         factors[str(checkpoint)] = loaded.config.factor
-        facts = NetworkFacts(checkpoint.stem, loaded.config.arch, loaded.config.width, loaded.sha256)
-        networks.insert(0, facts)
+        networks.insert(0, facts_of(checkpoint.stem, loaded.config, loaded.sha256))
     if len(set(factors.values())) > 1:
         listed = ", ".join(f"{path} makes {factor}x" for path, factor in factors.items())
         raise UsageError(f"networks of different factors cannot be compared: {listed}")

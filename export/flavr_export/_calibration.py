@@ -21,7 +21,7 @@ WINDOWS = 12
 """Half of them calibrate, the others are held out."""
 
 _LONGEST_SIDE = 192  # pixels: ranges hardly depend on the size, time does
-_LONGEST_LOOK = 60  # frames decoded of one video
+_LONGEST_LOOK = 60  # frames decoded of one video, or twice those of a window where that is more
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _frames_needed(factor: int) -> int:
 
 def _windows(frames: Iterator[Rgb], factor: int, count: int) -> Iterator[Window]:
     """Up to `count` windows, spread over the video."""
-    seen = list(itertools.islice(frames, _LONGEST_LOOK))
+    seen = list(itertools.islice(frames, max(_LONGEST_LOOK, 2 * _frames_needed(factor))))
     last = len(seen) - _frames_needed(factor)
     if last < 0:
         return

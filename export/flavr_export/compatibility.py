@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, shape_inference
 
-from flavr_export.targets import LOWER_OPSET, NO_PAD, Limit, Target
+from flavr_export.targets import LOWER_OPSET, NO_BYTES, NO_PAD, QUANTISED, Limit, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ def _node_blockers(
     dtype = TensorProto.DataType.Name(data.elem_type).lower() if data is not None else None
     if dtype is not None and dtype not in target.dtypes:
         reason = f"takes no {dtype} tensors"
-        found.append(Blocker(node.name, node.op_type, reason, target.dtype_cure))
+        cure = NO_BYTES if node.op_type in QUANTISED else target.dtype_cure
+        found.append(Blocker(node.name, node.op_type, reason, cure))
     version = onnx.defs.get_schema(node.op_type, opset).since_version
     found.extend(
         Blocker(node.name, node.op_type, limit.reason, limit.cure)

@@ -19,7 +19,7 @@ from flavr_export.errors import CalibrationError, ExportError, UnsupportedError
 from flavr_export.graph import build_graph
 from flavr_export.opsets import check_opset
 from flavr_export.spec import ALLOWED, CALIBRATIONS, FORMAT_VERSION, Calibration, ExportSpec, Precision
-from flavr_export.targets import TARGETS, best_quantisation
+from flavr_export.targets import NO_BYTES, TARGETS, best_quantisation
 from flavr_export.verify import LARGEST_VERIFIED, Parity, code_values, verify, verify_extremes
 
 
@@ -69,9 +69,9 @@ def export(
         ExportError: the output cannot be written.
     """
     spec, output = spec or ExportSpec(), Path(output)
-    check_opset(spec.opset)
+    check_opset(spec.opset, quantised=precision == "int8")
     _check_names(precision, targets)
-    _check_precision(precision, spec, calibrate)
+    _check_precision(precision, spec, calibrate, targets)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)
     _check_output(output, overwrite)
@@ -165,7 +165,9 @@ def _check_names(precision: Precision, targets: Sequence[str]) -> None:
             raise UnsupportedError(f"provider {target} is not known; known: {', '.join(TARGETS)}")
 
 
-def _check_precision(precision: Precision, spec: ExportSpec, calibrate: Path | str | None) -> None:
+def _check_precision(
+    precision: Precision, spec: ExportSpec, calibrate: Path | str | None, targets: Sequence[str]
+) -> None:
     if precision != "fp32" and spec.graph == "winograd":
         raise UnsupportedError(
             f"the winograd graph cannot be written in {precision}: its sums and differences need float32's "
@@ -181,6 +183,9 @@ def _check_precision(precision: Precision, spec: ExportSpec, calibrate: Path | s
             "int8 is calibrated on real frames; name a clip, a folder of images or a folder of clips with "
             "--calibrate"
         )
+    without = [TARGETS[each].title for each in targets if "int8" not in TARGETS[each].dtypes]
+    if precision == "int8" and without:  # known before minutes of calibration
+        raise UnsupportedError(f"{', '.join(without)} cannot run 8-bit graphs; {NO_BYTES}")
     if precision != "int8" and calibrate is not None:
         raise UnsupportedError(
             f"{precision} is not calibrated; leave --calibrate out or add --precision int8"

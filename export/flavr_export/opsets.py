@@ -12,13 +12,16 @@ from flavr_export.spec import DEFAULT_OPSET, OLDEST_OPSET
 from flavr_export.verify import import_onnxruntime
 
 
-def check_opset(opset: int) -> None:
+def check_opset(opset: int, *, quantised: bool = False) -> None:
     """Refuse an opset that cannot be written or verified on this machine.
+
+    Args:
+        quantised: the graph is to have 8 bits. Runtimes learn the newest version of those operators later.
 
     Raises:
         UnsupportedError: naming the limit and its reason.
     """
-    newest = newest_opset()
+    newest = newest_opset(quantised=quantised)
     usable = f"use --opset {OLDEST_OPSET} to {newest} (default {DEFAULT_OPSET})"
     if opset < OLDEST_OPSET:
         raise UnsupportedError(
@@ -29,25 +32,38 @@ def check_opset(opset: int) -> None:
         known, runtime = onnx.defs.onnx_opset_version(), import_onnxruntime().__version__
         raise UnsupportedError(
             f"opset {opset} cannot be written and verified: onnx {onnx.__version__} knows up to {known}, "
-            f"ONNX Runtime {runtime} loads up to {newest}; {usable}"
+            f"ONNX Runtime {runtime} loads up to {newest}{' in 8 bits' if quantised else ''}; {usable}"
         )
 
 
 @cache
-def newest_opset() -> int:
+def newest_opset(*, quantised: bool = False) -> int:
     """The newest opset that the installed onnx knows and the installed ONNX Runtime loads."""
     newest = onnx.defs.onnx_opset_version()
-    return next((opset for opset in range(newest, OLDEST_OPSET, -1) if _loads(opset)), OLDEST_OPSET)
+    tried = range(newest, OLDEST_OPSET, -1)
+    return next((opset for opset in tried if _loads(opset, quantised=quantised)), OLDEST_OPSET)
 
 
-def _loads(opset: int) -> bool:
-    """Whether ONNX Runtime loads and places a convolution of this opset.
+def _loads(opset: int, *, quantised: bool = False) -> bool:
+    """Whether ONNX Runtime loads and places a convolution of this opset, of 8-bit numbers where asked.
 
     Its own number for the newest opset is not in its Python interface, so it is asked.
     """
     ort = import_onnxruntime()
     tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1]) for name in "xwy"]
-    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "probe", tensor[:2], tensor[2:])
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    constants = []
+    if quantised:
+        constants = [
+            helper.make_tensor("scale", TensorProto.FLOAT, [], [1.0]),
+            helper.make_tensor("zero", TensorProto.UINT8, [], [0]),
+        ]
+        nodes = [
+            helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["bytes"]),
+            helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["floats"]),
+            helper.make_node("Conv", ["floats", "w"], ["y"]),
+        ]
+    graph = helper.make_graph(nodes, "probe", tensor[:2], tensor[2:], constants)
     opsets = [helper.make_opsetid("", opset)]
     try:
         model = helper.make_model(

@@ -33,6 +33,9 @@ class ModelInfo:
     size: tuple[int, int] | None  # (height, width) where the file fixes them
     opset: int
     checkpoint_sha256: str
+    join: str = "concat"
+    upmode: str = "transpose"
+    batchnorm: bool = False
     weights: Path | None = None  # the file beside it that holds its weights, where it does not itself
 
     def __str__(self) -> str:
@@ -106,6 +109,9 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
         size=size,
         opset=number("opset"),
         checkpoint_sha256=value("checkpoint_sha256"),
+        join=metadata.get("flavr.join", "concat"),
+        upmode=metadata.get("flavr.upmode", "transpose"),
+        batchnorm=metadata.get("flavr.batchnorm") == "true",
         weights=_weights(path, metadata),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flavr_benchmarks import ceiling
@@ -37,8 +39,18 @@ def test_a_network_is_as_much_arithmetic_as_its_layers() -> None:
     assert gflop(facts("unet_18", 16), 2, (128, 128)) == pytest.approx(
         gflop(facts("unet_18", 16), 2, (121, 125))
     )
-    with pytest.raises(ValueError, match="resnet is not known"):
+    with pytest.raises(ValueError, match="resnet with concat and transpose is not known"):
         gflop(facts("resnet", 16), 2, (64, 64))
+
+
+def test_networks_of_other_variants_are_counted_as_they_are() -> None:
+    size = 256, 448
+    plain = gflop(facts("unet_18", 64), 2, size)
+    assert plain == pytest.approx(931.2, rel=1e-3)
+    # as PyTorch counts them on these networks
+    assert gflop(replace(facts("unet_18", 64), join="add"), 2, size) == pytest.approx(815.7, rel=1e-3)
+    assert gflop(replace(facts("unet_18", 64), join="none"), 2, size) == pytest.approx(815.7, rel=1e-3)
+    assert gflop(replace(facts("unet_18", 64), upmode="upsample"), 2, size) == pytest.approx(765.9, rel=1e-3)
 
 
 def test_products_with_the_zeros_at_the_ends_of_time_are_no_useful_work() -> None:

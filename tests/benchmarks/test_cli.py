@@ -139,6 +139,7 @@ def test_a_wrong_network_fails_the_quality_floor_and_a_right_one_does_not(tmp_pa
         (["--graph", "conv2d,conv4d", "--ckpt", "x.pth"], "flavr-export writes conv2d, conv3d"),
         (["--precision", "fp64"], "'fp64' is not one of fp32, fp16, bf16, int8"),
         (["--precision", "fp32,int8"], "Add --ckpt"),
+        (["--ckpt", "x.pth", "--precision", "fp32,int8"], "name a clip or folder: --calibrate"),
         (["--fail-below", "speed=3"], "write one of psnr, ssim, loss, slowdown"),
         (["--fail-below", "psnr=high"], "such as psnr=30"),
         (["--fail-below", "slowdown=3"], "flavr-bench compare"),
@@ -155,13 +156,15 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(
     assert result.exit_code == 2, result.output
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()[-1]) < 400
-    assert not any((tmp_path / "out").glob("report.*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_model_and_a_report_that_is_there_are_refused(tmp_path: Path) -> None:
     result = bench("--model", tmp_path / "none.onnx", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "none.onnx does not exist" in result.stderr
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text("{}")
     result = bench("-o", tmp_path / "out")
     assert result.exit_code == 1
@@ -192,6 +195,9 @@ def test_the_table_command_writes_what_it_prints(tmp_path: Path) -> None:
     assert bench("table", path, "--into", readme).exit_code == 0
     assert printed.strip() in readme.read_text()
     assert bench("table", path, "--into", readme, "--check").exit_code == 0
+    forgotten = bench("table", path, "--check")
+    assert forgotten.exit_code == 2
+    assert "--check compares with a file; name it: --into README.md" in forgotten.stderr
 
 
 def test_the_markdown_command_writes_it_beside_the_report(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,27 @@ def test_lost_quality_new_and_gone_cells_and_failures_are_named() -> None:
         "torch-eager": "gone",
         "average": "new",
     }
+
+
+def test_quality_on_other_data_is_not_compared() -> None:
+    before, after = report([row()]), report([row(score=quality(20.0))])
+    assert compare(before, after).changes[0].verdict == "worse"
+    assert after.data is not None
+    after.data.windows += 1
+    (change,) = compare(before, after).changes
+    assert change.psnr_change is None
+    assert change.verdict == "same"
+    assert any(remark.startswith("quality was measured on") for remark in compare(before, after).remarks)
+
+
+def test_other_threads_are_said() -> None:
+    before, after = report([row()]), report([row()])
+    after.rows[0].key = replace(after.rows[0].key, threads=None)
+    comparison = compare(before, after)
+    assert [change.verdict for change in comparison.changes] == ["gone", "new"]
+    assert "threads: 1 before, each engine's own after; cells of other threads are other cells" in (
+        comparison.remarks
+    )
 
 
 def test_another_machine_is_said() -> None:

@@ -85,7 +85,7 @@ def test_what_onnx_runtime_does_not_load_is_not_offered() -> None:
 def test_an_opset_that_onnx_runtime_does_not_load_is_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opsets, "_loads", lambda opset: opset <= 20)
+    monkeypatch.setattr(opsets, "_loads", lambda opset, **_: opset <= 20)
     newest_opset.cache_clear()
     try:
         spec = ExportSpec(opset=21)

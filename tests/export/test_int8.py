@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from flavr import Checkpoint, FlavrConfig, load_checkpoint
 from flavr._images import read_rgb
@@ -20,14 +20,17 @@ from flavr_export import (
     ExportError,
     ExportSpec,
     UnsupportedError,
+    _calibration,
     _quantise,
     export,
     exporter,
+    opsets,
 )
 from flavr_export._calibration import read_windows
 from flavr_export._frames import structured_frames
+from flavr_export.compatibility import blockers
 from flavr_export.spec import ALLOWED, Allowed
-from flavr_export.targets import SYMMETRIC, X86, best_quantisation
+from flavr_export.targets import SYMMETRIC, TARGETS, X86, best_quantisation
 from flavr_runtime import Interpolator
 
 MakeCheckpoint = Callable[[FlavrConfig], Path]
@@ -213,6 +216,65 @@ def test_a_clip_of_too_few_frames_is_refused(clip: Path) -> None:
         image.unlink()
     with pytest.raises(CalibrationError, match=r"holds too little to calibrate with: .* 8 frames or more"):
         read_windows(clip, factor=2)
+
+
+def test_every_factor_finds_windows_in_a_long_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [np.full((16, 16, 3), number, np.uint8) for number in range(200)]
+    monkeypatch.setattr(_calibration, "find_videos", lambda _places: ["video"])
+    monkeypatch.setattr(_calibration, "decode", lambda _video, _side: iter(pictures))
+    for factor in (2, 8, 20, 32):
+        calibrating, held_out = read_windows(Path("video"), factor)
+        assert len(calibrating) == len(held_out) == 6
+        first = calibrating[0]
+        assert [int(frame.max()) for frame in first.frames] == [0, factor, 2 * factor, 3 * factor]
+        assert [int(frame.max()) for frame in first.between] == list(range(factor + 1, 2 * factor))
+
+
+def test_a_version_without_8_bit_kernels_is_refused_before_anything_is_calibrated(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_calibration, "find_videos", lambda _places: pytest.fail("it calibrates"))
+    loads = opsets._loads
+    monkeypatch.setattr(
+        opsets, "_loads", lambda opset, quantised=False: loads(opset) and (opset <= 21 or not quantised)
+    )
+    opsets.newest_opset.cache_clear()
+    try:
+        with pytest.raises(UnsupportedError, match=r"loads up to 21 in 8 bits; use --opset 13 to 21"):
+            export(checkpoint, tmp_path / "m.onnx", ExportSpec(opset=22), precision="int8", calibrate="clip")
+    finally:
+        opsets.newest_opset.cache_clear()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("tolerant")
+def test_the_newest_opset_for_8_bits_is_one_that_runs_them(checkpoint: Checkpoint, clip: Path) -> None:
+    newest = opsets.newest_opset(quantised=True)
+    assert newest <= opsets.newest_opset()
+    made = quantised(checkpoint, clip, ExportSpec(opset=newest), calibrations=("minmax",), targets=("cpu",))
+    assert made.path.exists()
+
+
+def test_8_bit_nodes_that_a_provider_lacks_are_not_cured_by_other_inputs() -> None:
+    byte, scale = (helper.make_tensor_value_info(n, t, [4]) for n, t in (("x", 3), ("s", 1)))
+    node = helper.make_node("DequantizeLinear", ["x", "s"], ["y"], name="q", axis=0)
+    graph = helper.make_graph([node], "g", [byte, scale], [helper.make_tensor_value_info("y", 1, [4])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    for name in ("coreml", "webgpu"):
+        (blocker,) = blockers(model, TARGETS[name])
+        assert (blocker.reason, blocker.cure) == ("takes no int8 tensors", "use --precision fp32")
+
+
+@pytest.mark.parametrize("target", ["coreml", "webgpu"])
+def test_a_provider_without_8_bits_is_refused_before_anything_is_calibrated(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(_calibration, "find_videos", lambda _places: pytest.fail("it calibrates"))
+    spec = ExportSpec(io="float", padding="slices", size=(64, 64))
+    with pytest.raises(UnsupportedError, match=r"cannot run 8-bit graphs; use --precision fp32$"):
+        export(
+            checkpoint, tmp_path / "m.onnx", spec, precision="int8", calibrate="clip", targets=("cpu", target)
+        )
 
 
 def test_8_bits_that_cost_too_much_leave_no_file(
