@@ -267,6 +267,7 @@ class VideoReader:
             frame_count=timeline.count,
             description=f"{_codec_name(stream)} {pixel_format} {colour}",
             bits=bits_of(pixel_format),
+            intervals=timeline.intervals,
         )
         self._check_alpha(stream, first)
         if changing := dynamic_metadata(first):
