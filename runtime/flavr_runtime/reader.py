@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from flavr_runtime.colour import ColourSpec, bits_of, has_alpha, is_opaque, to_rgb
 from flavr_runtime.damage import Gap, GapBridge, readable_packets, scanned_packets
-from flavr_runtime.errors import InputError
+from flavr_runtime.errors import InputError, system_errors
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.hdr import HdrMetadata, dynamic_metadata
 from flavr_runtime.timing import FrameClock, Timeline, read_timeline, without_holes
@@ -332,6 +332,7 @@ class VideoReader:
             )
 
 
+@system_errors(InputError)
 def open_media(path: Path) -> InputContainer:
     """Open a media file for reading. Raises InputError."""
     if not path.exists():
