@@ -50,13 +50,19 @@ class Track(Protocol):
 
 
 class CopiedTrack:
-    """The same packets at times less `origin`, times `stretch`."""
+    """The same packets at times less `origin`, times `stretch`.
+
+    What an edit list hides before the start is left out: Matroska has no such lists and would show it, and
+    everything else later for it. One packet of hidden sound stays, from which decoders make the first that is
+    heard: codecs overlap their packets, and encoders put one before the start for that.
+    """
 
     def __init__(
         self, source: Stream, output: OutputContainer, origin: Fraction, stretch: Fraction = Fraction(1)
     ) -> None:
         self._stream = output.add_stream_from_template(source)
         self._origin, self._stretch = origin, stretch
+        self._is_sound = isinstance(source, AudioStream)
 
     @property
     def stream(self) -> Stream:
@@ -66,6 +72,10 @@ class CopiedTrack:
         if packet is None:
             return
         move_in_time(packet, self._origin, self._stretch)
+        if packet.is_discard and packet.pts is not None:
+            length = packet.duration or 0
+            if packet.pts + length <= (-length if self._is_sound else 0):
+                return
         packet.stream = self._stream
         yield packet
 
