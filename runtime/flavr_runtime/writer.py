@@ -218,6 +218,8 @@ class VideoWriter:
         context.pix_fmt = "pal8" if self._encoder.palette else self._pixel_format
         context.time_base = self._time_base
         context.thread_count = 0
+        if tag := self._layout.tags.get(context.codec.canonical_name):
+            context.codec_tag = tag
         self._colour.tag(context)
         if traits.sample_aspect_ratio:
             context.sample_aspect_ratio = traits.sample_aspect_ratio
