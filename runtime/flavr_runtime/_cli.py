@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flavr_runtime.errors import FlavrRuntimeError, UsageError
+from flavr_runtime.errors import FlavrRuntimeError, UsageError, system_errors
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -28,7 +28,8 @@ def cli_errors() -> Iterator[None]:
     around the command and would win over one placed around `main`.
     """
     try:
-        yield
+        with system_errors():
+            yield
         if sys.stdout is not None:  # closed by the caller
             sys.stdout.flush()  # here a closed pipe can still be handled; at interpreter exit it cannot
     except FlavrRuntimeError as error:

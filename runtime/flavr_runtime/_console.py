@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 def print_plan(job: Job, interpolator: Interpolator, memory: str) -> None:
     """What goes in, what it runs on, and what the user should know."""
     info = job.source.info
-    kind = "" if info.constant_rate else " on average, variable rate kept"
+    kept = "" if job.timing.is_constant(info) else " kept"
+    kind = "" if info.constant_rate else f", variable rate{kept}"
     click.echo(
-        f"{info.path}: {info.width}x{info.height}, {rate_text(info.rate)} fps{kind}, "
+        f"{info.path}: {info.width}x{info.height}, "
+        f"{rate_text(info.rate, constant=info.constant_rate)} fps{kind}, "
         f"{f'{info.frame_count} frames, ' if info.frame_count is not None else ''}{info.description}",
         err=True,
     )
@@ -61,7 +63,7 @@ def print_result(job: Job, result: Progress, interpolator: Interpolator) -> None
     kept = f"; {result.kept} kept from before" if result.kept else ""
     new = f"{result.synthesised} new{repeated}"
     click.echo(
-        f"{job.output}: {rate_text(job.timing.rate)} fps, {result.written} frames "
+        f"{job.output}: {_result_rate(job)} fps, {result.written} frames "
         f"({result.passed} from the source, {new}; {result.cuts} cuts{held}{kept}) "
         f"in {result.seconds:.1f} s, {result.speed:.1f} frames/s{_peak_text()}",
         err=True,
@@ -80,9 +82,9 @@ def _peak_text() -> str:
 def print_estimate(job: Job, estimate: Estimate, memory: str) -> None:
     """What --dry-run has found out, on standard output."""
     frames = "frames as long as the input lasts"
-    if estimate.frames is not None:
-        frames = f"{estimate.frames} frames, {float(estimate.frames / job.timing.rate):.2f} s"
-    click.echo(f"would write {job.output}: {rate_text(job.timing.rate)} fps, {frames}")
+    if estimate.frames is not None and estimate.duration is not None:
+        frames = f"{estimate.frames} frames, {float(estimate.duration):.2f} s"
+    click.echo(f"would write {job.output}: {_result_rate(job)} fps, {frames}")
     click.echo(memory)
     each = f"{estimate.window_seconds:.3g} s for a window of the network"
     if estimate.seconds is None:
@@ -168,6 +170,11 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield update
 
 
-def rate_text(rate: Fraction) -> str:
-    """25, or 23.976 (24000/1001)."""
-    return str(rate) if rate.denominator == 1 else f"{float(rate):.3f} ({rate})"
+def rate_text(rate: Fraction, *, constant: bool = True) -> str:
+    """25, or 23.976 (24000/1001); "usually 30" where that is the rate of the usual interval only."""
+    text = str(rate) if rate.denominator == 1 else f"{float(rate):.3f} ({rate})"
+    return text if constant else f"usually {text}"
+
+
+def _result_rate(job: Job) -> str:
+    return rate_text(job.timing.rate, constant=job.timing.is_constant(job.source.info))

@@ -46,7 +46,8 @@ def _input_identity(path: Path) -> str:
         status = each.stat()
         size, changed = size + status.st_size, max(changed, status.st_mtime_ns)
         if images:
-            digest.update(f"{each.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            facts = f"{each.name} {status.st_size} {status.st_mtime_ns}\n"
+            digest.update(facts.encode(errors="surrogateescape"))  # a name may be bytes that are no text
     if not images:
         with path.open("rb") as file:
             for start in (0, size // 2, max(0, size - _SAMPLE)):

@@ -16,6 +16,8 @@ from av.packet import Packet
 from av.stream import Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 
+from flavr_runtime._layouts import encodable_layout, layout_name
+
 __all__ = ["ConvertedText", "CopiedTrack", "StretchedSound", "Track"]
 
 # All text subtitles are ASS inside FFmpeg, and its encoders ask for the head of such a file.
@@ -31,8 +33,6 @@ Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10
 [Events]\r
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\r
 """
-# Of sound whose layout is not stored; other numbers of channels are left to FFmpeg.
-_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 # The filter keeps some sound back at its end: silence pushes it out, and what is too long is cut off.
 _PUSH = "apad=pad_dur=0.5"
 _LEAST_TEMPO = Fraction(1, 2)  # of one atempo filter
@@ -50,13 +50,19 @@ class Track(Protocol):
 
 
 class CopiedTrack:
-    """The same packets at times less `origin`, times `stretch`."""
+    """The same packets at times less `origin`, times `stretch`.
+
+    What an edit list hides before the start is left out: Matroska has no such lists and would show it, and
+    everything else later for it. One packet of hidden sound stays, from which decoders make the first that is
+    heard: codecs overlap their packets, and encoders put one before the start for that.
+    """
 
     def __init__(
         self, source: Stream, output: OutputContainer, origin: Fraction, stretch: Fraction = Fraction(1)
     ) -> None:
         self._stream = output.add_stream_from_template(source)
         self._origin, self._stretch = origin, stretch
+        self._is_sound = isinstance(source, AudioStream)
 
     @property
     def stream(self) -> Stream:
@@ -66,6 +72,10 @@ class CopiedTrack:
         if packet is None:
             return
         move_in_time(packet, self._origin, self._stretch)
+        if packet.is_discard and packet.pts is not None:
+            length = packet.duration or 0
+            if packet.pts + length <= (-length if self._is_sound else 0):
+                return
         packet.stream = self._stream
         yield packet
 
@@ -111,8 +121,9 @@ class StretchedSound:
         rates = av.Codec(codec, "w").audio_rates
         rate = context.sample_rate if not rates or context.sample_rate in rates else _USUAL_RATE
         self._stream: AudioStream = output.add_stream(codec, rate=rate)  # type: ignore[assignment]
-        self._stream.codec_context.layout = _layout(context.layout)
-        self._stream.codec_context.bit_rate = _BITS_PER_CHANNEL * context.layout.nb_channels
+        made = self._stream.codec_context
+        made.layout = encodable_layout(layout_name(context.layout), codec)
+        made.bit_rate = _BITS_PER_CHANNEL * made.layout.nb_channels
         self._source, self._rate = source, rate
         self._origin, self._stretch = origin, stretch
         self._graph: Graph | None = None
@@ -150,7 +161,7 @@ class StretchedSound:
             graph.add_abuffer(
                 sample_rate=first.sample_rate,
                 format=first.format.name,
-                layout=_layout(first.layout),
+                layout=layout_name(first.layout),
                 time_base=first.time_base,
             ),
             # Where the source leaves a gap silence is put in, as else all that follows would come too early.
@@ -186,11 +197,6 @@ class StretchedSound:
         for packet in packets:
             packet.stream = self._stream
             yield packet
-
-
-def _layout(layout: av.AudioLayout) -> str:
-    unknown = layout.name.endswith("channels")
-    return _LAYOUTS.get(layout.nb_channels, layout.name) if unknown else layout.name
 
 
 def _shortened(frame: av.AudioFrame, samples: int) -> av.AudioFrame:

@@ -194,6 +194,7 @@ class Container:
     asked_only: bool = False  # whether it is never chosen because the input is one
     streams: bool = False  # whether it can be written to a pipe, where nothing written can be changed
     options: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)  # what a codec is called in it, where not as usual
 
     @property
     def holds_sound(self) -> bool:
@@ -203,7 +204,14 @@ class Container:
 # faststart puts the index first, so that a browser shows the first frame before it has the whole file. The
 # movie timescale is the unit of edit lists: FFmpeg's 1000 would move a late start by up to half a ms.
 _ISO = {"movflags": "faststart", "movie_timescale": "90000"}
-_ISO_TEXT: Any = {"sound_encoder": "aac", "subtitles": frozenset({"mov_text"}), "text": "mov_text"}
+_ISO_TEXT: Any = {
+    "sound_encoder": "aac",
+    "subtitles": frozenset({"mov_text"}),
+    "text": "mov_text",
+    # Apple's players show nothing of "hev1", which FFmpeg writes unless told. "hvc1" promises that decoders
+    # find all parameters in the file's head, which is where the encoders put them for these containers.
+    "tags": {"hevc": "hvc1"},
+}
 _MATROSKA_SUBTITLES = frozenset(
     {"subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}
 )

@@ -12,6 +12,11 @@ Each message is one line that says what is wrong, with which file or value, and 
 The command line prints it after "error: " and exits 1.
 """
 
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
 __all__ = [
     "FlavrRuntimeError",
     "InputError",
@@ -20,7 +25,14 @@ __all__ = [
     "OutputError",
     "ProviderError",
     "UsageError",
+    "system_errors",
 ]
+
+# By the system's number; what is not here is said in the system's own words.
+_CAUSES = dict.fromkeys(
+    (errno.EACCES, errno.EPERM),
+    "no permission; change the rights of the file or of the folders that it is in",
+) | {errno.ENAMETOOLONG: "the name is too long; shorten it"}
 
 
 class FlavrRuntimeError(Exception):
@@ -49,3 +61,20 @@ class InputError(FlavrRuntimeError):
 
 class OutputError(FlavrRuntimeError):
     """A result that cannot be written: unknown container, encoder refused, disk full, file exists."""
+
+
+@contextlib.contextmanager
+def system_errors(kind: type[FlavrRuntimeError] = FlavrRuntimeError) -> Iterator[None]:
+    """What the system says of a file by its name, as one of these errors.
+
+    Even to ask whether a file exists can be refused: in a folder without permission, under too long a name.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # whoever read it has seen enough
+    except OSError as error:
+        if error.filename is None:
+            raise
+        cause = _CAUSES.get(error.errno or 0) or error.strerror or str(error)
+        raise kind(f"{os.fsdecode(error.filename)}: {cause}") from error

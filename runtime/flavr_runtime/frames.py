@@ -117,11 +117,19 @@ class StreamInfo:
     path: Path
     width: int
     height: int
-    rate: Fraction  # nominal frames per second
+    rate: Fraction  # nominal frames per second: where not constant, those of the usual interval
     constant_rate: bool  # every frame lies on the grid of `rate`, to within the container's clock tick
     frame_count: int | None  # from the container's index, so it may decode to fewer; None: not known (a pipe)
     description: str  # for people: "h264 yuv420p bt709 limited", "24 png images"
     bits: int = 8  # per colour sample
+    intervals: tuple[tuple[Fraction, int], ...] = ()  # where not constant: seconds between frames, how often
+
+    @property
+    def span(self) -> Fraction | None:
+        """Seconds from the first frame to the last; None for a pipe."""
+        if self.intervals:
+            return sum((length * often for length, often in self.intervals), Fraction(0))
+        return None if self.frame_count is None else (self.frame_count - 1) / self.rate
 
 
 class FrameSource(Protocol):

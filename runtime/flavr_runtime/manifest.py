@@ -85,8 +85,11 @@ def manifest_of(
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     """Raises OutputError."""
+    text = f"{json.dumps(manifest, indent=1, ensure_ascii=False)}\n"
     try:
-        write_durably(path, f"{json.dumps(manifest, indent=1, ensure_ascii=False)}\n".encode())
+        # In a name that is no text, Python writes each odd byte as half a character, which UTF-8 does not
+        # have and JSON can spell: \udce9.
+        write_durably(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise OutputError(f"{path}: the manifest cannot be written ({error.strerror or error})") from error
 

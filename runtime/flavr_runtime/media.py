@@ -13,7 +13,7 @@ from flavr_runtime._destination import STDOUT
 from flavr_runtime._sequences import NumberPattern, is_sequence
 from flavr_runtime.colour import writable_formats
 from flavr_runtime.encoders import OUTPUT_FORMATS, RAW_FORMATS
-from flavr_runtime.errors import UsageError
+from flavr_runtime.errors import InputError, OutputError, UsageError, system_errors
 from flavr_runtime.frames import FrameSink
 from flavr_runtime.image_writer import ImageWriter
 from flavr_runtime.images import ImageReader
@@ -37,6 +37,7 @@ class ReadOptions:
     drop_alpha: bool = False
 
 
+@system_errors(InputError)
 def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSource:
     """The reader for `path`: images for a folder, glob or pattern; y4m for "-" and a named pipe.
 
@@ -59,6 +60,7 @@ def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSo
     return ImageReader(path, options.rate)
 
 
+@system_errors(OutputError)
 def open_sink(
     path: Path | str,
     source: MediaSource,

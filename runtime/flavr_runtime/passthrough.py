@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Stream
 
+from flavr_runtime._layouts import encodable_layout, mixed_down
 from flavr_runtime._tracks import ConvertedText, CopiedTrack, StretchedSound, Track
 from flavr_runtime.damage import readable_packets
 from flavr_runtime.encoders import CONTAINERS, Container
@@ -21,7 +22,7 @@ from flavr_runtime.errors import OutputError
 from flavr_runtime.reader import open_media
 from flavr_runtime.traits import AudioTrack, SubtitleTrack
 
-__all__ = ["Carried", "StreamCopy", "carried_tags", "check_audio", "plan_subtitles"]
+__all__ = ["Carried", "StreamCopy", "carried_tags", "check_audio", "downmix_notices", "plan_subtitles"]
 
 _BYTES = "application/octet-stream"
 # What FFmpeg can turn into each other.
@@ -40,6 +41,16 @@ def check_audio(path: Path, container: Container, tracks: Sequence[AudioTrack]) 
             f"{path}: {path.suffix or container.format} does not hold {track.codec} audio; "
             f"write a {fit} file, or use --no-audio"
         )
+
+
+def downmix_notices(encoder: str, tracks: Sequence[AudioTrack]) -> list[str]:
+    """What the user should know of sound that is encoded anew, one sentence each."""
+    return [
+        f"audio track {track.index} ({track.layout}) is mixed down to "
+        f"{encodable_layout(track.layout, encoder)}: {encoder} takes no more channels"
+        for track in tracks
+        if track.layout is not None and mixed_down(track.layout, encoder)
+    ]
 
 
 def holds(container: Container, codec: str) -> bool:

@@ -17,7 +17,7 @@ from flavr_runtime.frames import Frame, FrameSink, FrameSource
 from flavr_runtime.interpolator import CutMode, Interpolator
 from flavr_runtime.profile import spent, spent_on_each
 from flavr_runtime.scenes import CutMarker
-from flavr_runtime.smoothing import smoothed
+from flavr_runtime.smoothing import evened, smoothed
 from flavr_runtime.stages import Stages
 from flavr_runtime.timing_plan import Timing
 
@@ -112,6 +112,8 @@ def interpolate(
         if duplicates == "smooth":
             smooth = smoothed(frames, timing, interpolator.model.factor, expand, progress.count_held)
             frames = timing.stretched(smooth)
+        elif timing.resampled and not source.info.constant_rate:
+            frames = timing.stretched(evened(frames, timing, interpolator.model.factor, expand))
         else:
             frames = timing.apply(expand(frames, timing.factor))
         frames = stages.ahead(_made(frames, sink.kept), "network", limit=ahead)

@@ -11,15 +11,17 @@ from typing import Any, Self, cast
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
 
+from flavr_runtime._layouts import layout_name
 from flavr_runtime.colour import ColourSpec, bits_of, has_alpha, is_opaque, to_rgb
 from flavr_runtime.damage import Gap, GapBridge, readable_packets, scanned_packets
-from flavr_runtime.errors import InputError
+from flavr_runtime.errors import InputError, system_errors
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.hdr import HdrMetadata, dynamic_metadata
 from flavr_runtime.timing import FrameClock, Timeline, read_timeline, without_holes
@@ -243,10 +245,7 @@ class VideoReader:
             metadata=dict(container.metadata),
             stream_metadata=dict(stream.metadata),
             chapters=tuple(container.chapters()),
-            audio=tuple(
-                AudioTrack(track.index, _codec_name(track) if track.codec_context else None)
-                for track in container.streams.audio
-            ),
+            audio=tuple(_audio_track(track) for track in container.streams.audio),
             subtitles=tuple(
                 SubtitleTrack(track.index, _codec_name(track) if track.codec_context else None)
                 for track in container.streams.subtitles
@@ -267,6 +266,7 @@ class VideoReader:
             frame_count=timeline.count,
             description=f"{_codec_name(stream)} {pixel_format} {colour}",
             bits=bits_of(pixel_format),
+            intervals=timeline.intervals,
         )
         self._check_alpha(stream, first)
         if changing := dynamic_metadata(first):
@@ -331,6 +331,7 @@ class VideoReader:
             )
 
 
+@system_errors(InputError)
 def open_media(path: Path) -> InputContainer:
     """Open a media file for reading. Raises InputError."""
     if not path.exists():
@@ -371,6 +372,15 @@ def _other_streams(container: InputContainer, video: VideoStream) -> Iterator[st
 def _codec_name(stream: Stream) -> str:
     """The codec's own name; that of the decoder may be libdav1d or mp3float."""
     return stream.codec_context.codec.canonical_name
+
+
+def _audio_track(track: AudioStream) -> AudioTrack:
+    context = track.codec_context
+    if not context:
+        return AudioTrack(track.index, None)
+    return AudioTrack(
+        track.index, _codec_name(track), layout_name(context.layout) if context.layout.nb_channels else None
+    )
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:

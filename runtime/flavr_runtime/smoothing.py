@@ -1,8 +1,8 @@
-"""Even motion across held frames, for animation on twos and film converted by repeating frames.
+"""Even motion across uneven intervals: those of a variable rate, and those that held frames leave.
 
-The picture stands, then jumps. Here the repeats are left out, the network interpolates between the distinct
-pictures, and the result is taken at the instants that it would have had anyway: count, times and duration
-stay.
+In animation on twos and film converted by repeating frames the picture stands, then jumps. Here the repeats
+are left out, the network interpolates between the distinct pictures, and the result is taken at the instants
+that it would have had anyway: count, times and duration stay.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from flavr_runtime.holds import runs
 from flavr_runtime.timing_plan import Timing
 from flavr_runtime.windows import makeable_factors
 
-__all__ = ["distinct", "smoothed"]
+__all__ = ["distinct", "evened", "interval_grids", "smoothed"]
+
+_Expand = Callable[[Iterable[Frame], int], Iterator[Frame]]
 
 
 def smoothed(
     frames: Iterable[Frame],
     timing: Timing,
     native: int,
-    expand: Callable[[Iterable[Frame], int], Iterator[Frame]],
+    expand: _Expand,
     on_held: Callable[[int], None] = lambda _count: None,
 ) -> Iterator[Frame]:
     """The frames of the result, moving evenly across held ones; slow motion does not stretch them yet.
@@ -37,11 +39,33 @@ def smoothed(
         expand: multiplies frames by a factor, lazily, as `Interpolator.expand` does.
         on_held: told how many repeats were left out, whenever some were.
     """
-    makeable = makeable_factors(native)
-    finest = max(factor for factor in makeable if factor % timing.factor == 0)
-    grids = [factor for factor in makeable if finest % factor == 0]
     instants = _Instants(timing)
     keys = distinct(instants.noting(frames), on_held)
+    return _taken(expand, keys, instants, interval_grids(timing, native))
+
+
+def evened(frames: Iterable[Frame], timing: Timing, native: int, expand: _Expand) -> Iterator[Frame]:
+    """The frames at a constant rate, from those of a variable one; arguments as for `smoothed`.
+
+    Each interval of the source is cut as finely as it needs for the quarter of a frame. In a pause for which
+    even the finest steps are too coarse, the nearest of them is shown, several times in a row.
+    """
+    instants = _Instants(timing)
+    return _taken(expand, instants.noting(frames), instants, interval_grids(timing, native))
+
+
+def interval_grids(timing: Timing, native: int) -> list[int]:
+    """Into how many steps an interval may be cut, the fewest first: each is a part of the last one."""
+    makeable = makeable_factors(native)
+    finest = max(factor for factor in makeable if factor % timing.factor == 0)
+    return [factor for factor in makeable if finest % factor == 0]
+
+
+def _taken(
+    expand: _Expand, keys: Iterator[Frame], instants: _Instants, grids: Sequence[int]
+) -> Iterator[Frame]:
+    """For each instant what is nearest to it, at the fewest passes that bring it near enough."""
+    finest = grids[-1]
     span = deque[Frame]()  # what can be made from one distinct picture to the next, both included
     last: Frame | None = None
     for frame in expand(keys, finest):
@@ -124,8 +148,8 @@ def _coarsest(
 ) -> int:
     """The fewest equal steps from `start` to `end` that have one near each instant: the fewest passes."""
     for grid in grids:
-        places = [start + (end - start) * Fraction(_place(each, start, end, grid), grid) for each in wanted]
-        if all(abs(place - each) <= tolerance for place, each in zip(places, wanted, strict=True)):
+        step = (end - start) / grid
+        if all(abs(start + step * _place(each, start, end, grid) - each) <= tolerance for each in wanted):
             return grid
     return grids[-1]
 

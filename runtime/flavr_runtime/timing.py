@@ -28,6 +28,7 @@ class Timeline:
     count: int
     start: Fraction
     end: Fraction  # when the last frame has been shown
+    intervals: tuple[tuple[Fraction, int], ...] = ()  # see StreamInfo
 
     def index_at(self, time: Fraction) -> int:
         """The place on the grid of `rate` nearest to `time`."""
@@ -103,7 +104,9 @@ def read_timeline(
     usual = gaps[abs(gaps - np.median(gaps)) * 4 <= np.median(gaps)]  # without the pauses and the repeats
     rate = _nominal(Fraction(len(usual), max(1, int(usual.sum()))) / tick, tick, claims)
     held = last_duration * tick if last_duration > 0 else 1 / rate
-    return Timeline(rate, False, count, start, last + held)
+    lengths = zip(*np.unique(gaps, return_counts=True), strict=True)
+    intervals = tuple((int(length) * tick, int(often)) for length, often in lengths)
+    return Timeline(rate, False, count, start, last + held, intervals)
 
 
 def without_holes(ticks: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,9 +11,9 @@ from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.windows import makeable_factors, plan_stages
 
-__all__ = ["Timing", "plan_timing", "retimed"]
+__all__ = ["STEPS_PER_FRAME", "Timing", "plan_timing", "retimed"]
 
-_STEPS_PER_FRAME = 2
+STEPS_PER_FRAME = 2
 """Where the new rate is no multiple of the old, a frame is taken from a grid at least this much finer than
 the new rate: no frame is then further from its instant than a quarter of the time it is shown."""
 
@@ -29,11 +29,15 @@ class Timing:
 
     def frame_count(self, info: StreamInfo) -> int | None:
         """Frames of the result, as far as the container's index tells; None for a pipe."""
-        if info.frame_count is None:
+        if info.frame_count is None or info.span is None:
             return None
         if not self.resampled:
             return (info.frame_count - 1) * self.factor + 1
-        return math.floor((info.frame_count - 1) / info.rate * self.rate * self.stretch) + 1
+        return math.floor(info.span * self.rate * self.stretch) + 1
+
+    def is_constant(self, info: StreamInfo) -> bool:
+        """Whether the result has a constant rate: the source's own, or the one that was asked for."""
+        return info.constant_rate or self.resampled
 
     def apply(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The frames of the result, from those of the grid."""
@@ -108,11 +112,11 @@ def _grid_for(fps: Fraction, source: Fraction, native: int) -> int:
     """The smallest factor the model makes whose grid has every instant, or is fine enough."""
     ratio = fps / source
     makeable = makeable_factors(native)
-    fine = next((factor for factor in makeable if factor >= _STEPS_PER_FRAME * ratio), None)
+    fine = next((factor for factor in makeable if factor >= STEPS_PER_FRAME * ratio), None)
     exact = next((factor for factor in makeable if (factor / ratio).denominator == 1), None)
     found = [factor for factor in (fine, exact) if factor is not None]
     if not found:
-        highest = float(makeable[-1] * source / _STEPS_PER_FRAME)
+        highest = float(makeable[-1] * source / STEPS_PER_FRAME)
         raise UsageError(
             f"--fps {fps} is too much for a source of {float(source):g}: this model makes any rate up to "
             f"{highest:g}"

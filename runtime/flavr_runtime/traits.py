@@ -28,6 +28,7 @@ class AudioTrack:
 
     index: int
     codec: str | None
+    layout: str | None = None  # FFmpeg's name of its channels, None where not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from flavr_runtime.encoders import (
 from flavr_runtime.errors import OutputError
 from flavr_runtime.frames import Frame
 from flavr_runtime.muxing import EncodedVideo, OutputFile, StreamedVideo
-from flavr_runtime.passthrough import Carried, carried_tags, check_audio, plan_subtitles
+from flavr_runtime.passthrough import Carried, carried_tags, check_audio, downmix_notices, plan_subtitles
 from flavr_runtime.segmented import SegmentedVideo
 from flavr_runtime.traits import MediaSource
 from flavr_runtime.workfolder import DISK_FULL, WorkFolder
@@ -93,6 +93,8 @@ class VideoWriter:
         if self._audio_wanted:
             # Sound that is stretched is encoded anew, so its codec does not matter.
             check_audio(self._path, self._layout, self._traits.audio if stretch == 1 else ())
+            if stretch != 1 and self._layout.sound_encoder:
+                self._notices += downmix_notices(self._layout.sound_encoder, self._traits.audio)
         self._pixel_format = self._choose_format([each.name for each in codec.video_formats or ()])
         self._colour = self._traits.colour.for_format(self._pixel_format, self._info.width, self._info.height)
         if not self._layout.colour_tags and (tags := self._colour.ffmpeg_options()):
@@ -216,6 +218,8 @@ class VideoWriter:
         context.pix_fmt = "pal8" if self._encoder.palette else self._pixel_format
         context.time_base = self._time_base
         context.thread_count = 0
+        if tag := self._layout.tags.get(context.codec.canonical_name):
+            context.codec_tag = tag
         self._colour.tag(context)
         if traits.sample_aspect_ratio:
             context.sample_aspect_ratio = traits.sample_aspect_ratio

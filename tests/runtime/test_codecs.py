@@ -66,6 +66,23 @@ def test_pictures_survive_every_codec(
         assert abs(error).mean() < (8 if name.endswith("avi") else 4)
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.m4v", "out.mov"])
+def test_h265_plays_where_apple_made_the_player(
+    tmp_path: Path, clip_plain: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flavr_runtime.segmented.SEGMENT_FRAMES", 7)  # each has an encoder of its own
+    written(clip_plain, tmp_path / name, options=EncodeOptions(codec="h265"))
+    with av.open(str(tmp_path / name)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+        # The tag promises that the parameter sets (32 to 34) are in the file's head and nowhere else.
+        for packet in container.demux(video=0):
+            data = bytes(packet)
+            while data:
+                size = int.from_bytes(data[:4], "big")
+                assert data[4] >> 1 & 63 not in (32, 33, 34)
+                data = data[4 + size :]
+
+
 def test_gif_shows_every_frame_in_256_colours(tmp_path: Path, clip_with_audio: Path) -> None:
     writer = written(clip_with_audio, tmp_path / "out.gif")
     assert writer.notices == [
