@@ -61,9 +61,9 @@ class ImageWriter:
 
     A folder is filled with 000001.png, 000002.png, ...; a pattern (shots/%04d.tif) names each file and, by
     its suffix, its kind. Numbers begin with that of the source's first image where it has one, else with 1. A
-    source image of the same kind is copied byte for byte; others are written with 16 bits per colour where
-    they have more than 8 and the kind holds them. Until all are there they are kept in `work`. Raises
-    OutputError, from the constructor for all that can be known there.
+    source image of the same kind is copied byte for byte where it holds just what is shown; others are
+    written with 16 bits per colour where they have more than 8 and the kind holds them. Until all are there
+    they are kept in `work`. Raises OutputError, from the constructor for all that can be known there.
     """
 
     def __init__(
