@@ -10,7 +10,7 @@ from typing import Any
 import av
 import av.error
 
-from flavr_runtime._destination import STDOUT
+from flavr_runtime._destination import is_stdout, is_stream
 from flavr_runtime.errors import OutputError, UsageError
 from flavr_runtime.hdr import HDR_WRITERS, HdrMetadata
 
@@ -268,19 +268,20 @@ def container_for(path: Path, name: str | None = None) -> Container:
     if name is not None:
         if name not in by_name:
             raise UsageError(f"unknown output format {name}; use one of {', '.join(OUTPUT_FORMATS)}")
-        container = by_name[name]
-        if str(path) == STDOUT and not container.streams:
-            able = [each for each in OUTPUT_FORMATS if each in RAW_FORMATS or by_name[each].streams]
-            raise OutputError(
-                f"{name} cannot be written to standard output; use --output-format {' or '.join(able)}"
-            )
-        return container
-    found = CONTAINERS.get(path.suffix.lower())
+        found: Container | None = by_name[name]
+    else:
+        found = CONTAINERS.get(path.suffix.lower())
     if found is None:
         known = ", ".join(CONTAINERS)
         raise OutputError(
             f"{path}: cannot write {path.suffix} files; use {known}, or a name without suffix for a folder "
             "of images"
+        )
+    if is_stream(path) and not found.streams:
+        able = [each for each in OUTPUT_FORMATS if each in RAW_FORMATS or by_name[each].streams]
+        target = "standard output" if is_stdout(path) else f"{path}, which cannot seek"
+        raise OutputError(
+            f"{found.format} cannot be written to {target}; use --output-format {' or '.join(able)}"
         )
     return found
 

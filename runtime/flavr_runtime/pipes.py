@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from flavr_runtime import _y4m
-from flavr_runtime._destination import STDOUT, Destination, FileDestination, StdoutDestination
+from flavr_runtime._destination import Destination, FileDestination, stream_destination
 from flavr_runtime._pictures import Pictures
 from flavr_runtime._pixel_formats import choose_pixel_format
 from flavr_runtime._y4m import Y4mHeader
@@ -214,7 +214,7 @@ class PipeReader:
 
 
 class PipeWriter:
-    """y4m, or rawvideo (bare samples), to standard output ("-") or a file, each frame as soon as it is made.
+    """y4m, or rawvideo (bare samples), to standard output ("-"), a named pipe or a file, frame by frame.
 
     Neither format has timestamps: a frame is shown for 1 / rate. Raises OutputError, from the constructor for
     all that can be known there.
@@ -237,10 +237,8 @@ class PipeWriter:
         given += ["encoder-option"] if options.more else []
         if given:
             raise UsageError(f"{kind} is uncompressed: it takes no --{given[0]}")
-        self._destination: Destination = (
-            StdoutDestination()
-            if Path(path) == Path(STDOUT)
-            else FileDestination(Path(path), info.path, overwrite)
+        self._destination: Destination = stream_destination(Path(path), info.path) or FileDestination(
+            Path(path), info.path, overwrite
         )
         self._name = self._destination.name
         if not (info.constant_rate if constant_rate is None else constant_rate):
@@ -345,7 +343,7 @@ class PipeWriter:
         try:
             yield
         except BrokenPipeError:
-            raise  # whoever read standard output has seen enough
+            raise  # whoever read it has seen enough
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise OutputError(f"{self._name}: the disk is full; free some space and run again") from error

@@ -17,7 +17,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from flavr_runtime._destination import STDOUT, check_place
+from flavr_runtime._destination import check_place, stream_destination
 from flavr_runtime._palette import to_palette
 from flavr_runtime._pictures import Pictures
 from flavr_runtime._pixel_formats import choose_pixel_format
@@ -47,7 +47,7 @@ class VideoWriter:
     """A video file as a sink of frames; the file appears under its name when the `with` block ends well.
 
     The path "-" is standard output. `container`, FFmpeg's name for one (matroska, mp4), overrides what the
-    path's suffix asks for; standard output takes one of those that can be written without seeking.
+    path's suffix asks for; standard output and named pipes take those that can be written without seeking.
 
     With `constant_rate` (default: as the source), a frame is shown at exactly start + k / rate, else at its
     own `time`, and the last one is held until the source's end. `stretch` is how much longer than the source
@@ -84,8 +84,9 @@ class VideoWriter:
         self._layout = container_for(self._path, container)
         self._encoder, codec = encoder_for(self._path, self._layout, self._options)
         self._check_rate()
-        self._name = "standard output" if self._path == Path(STDOUT) else str(self._path)
-        if self._path != Path(STDOUT):
+        destination = stream_destination(self._path, self._info.path)
+        self._name = str(self._path) if destination is None else destination.name
+        if destination is None:
             check_place(self._path, self._info.path, overwrite)
         self._audio_wanted = audio and bool(self._traits.audio) and self._layout.holds_sound
         if audio and self._traits.audio and not self._audio_wanted:
@@ -132,9 +133,9 @@ class VideoWriter:
             ),
         )
         self._video: EncodedVideo = (
-            StreamedVideo(output)
-            if self._path == Path(STDOUT)
-            else SegmentedVideo(output, self._path, work or WorkFolder(self._path))
+            SegmentedVideo(output, self._path, work or WorkFolder(self._path))
+            if destination is None
+            else StreamedVideo(output, destination)
         )
         self._open = False
 
@@ -315,7 +316,7 @@ class VideoWriter:
         try:
             yield
         except BrokenPipeError:
-            raise  # whoever read standard output has seen enough
+            raise  # whoever read it has seen enough
         except (av.FFmpegError, OSError, ValueError) as error:
             number = getattr(error, "errno", None)
             if number in DISK_FULL:
