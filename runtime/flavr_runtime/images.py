@@ -31,17 +31,18 @@ class ImageReader:
 
     They are those of a folder, of a glob (shots/*.png) or of a pattern (shots/%06d.png). The constructor
     decodes every image once (about 10 ms each at 854x480, against a second in the network), so that a broken,
-    odd-sized or transparent one is named before the first slow step. Hidden files and those without an image
-    suffix are passed over. Raises InputError.
+    odd-sized or (unless `drop_alpha`) transparent one is named before the first slow step. Hidden files and
+    those without an image suffix are passed over. Raises InputError.
     """
 
-    def __init__(self, path: Path | str, rate: Fraction) -> None:
+    def __init__(self, path: Path | str, rate: Fraction, *, drop_alpha: bool = False) -> None:
         self._path = Path(path)
+        self._drop_alpha = drop_alpha
         if rate <= 0:
             raise InputError(f"{self._path}: {rate} frames per second is no rate to show images at")
         self._files = image_files(self._path)
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(_looked_at, self._files))
+            found = list(pool.map(self._look_at, self._files))
         (height, width), bits = found[0].shape, found[0].bits
         for file, other in zip(self._files, found, strict=True):
             if other.shape != (height, width):
@@ -90,7 +91,7 @@ class ImageReader:
         opaque alpha channel or a colour profile would stick out among new images, which are nothing of that.
         """
         for index, path in enumerate(self._files):
-            image = _read(path)
+            image = _read(path, drop_alpha=self._drop_alpha)
             rgb = image.rgb
             if rgb.shape[:2] != (self._info.height, self._info.width) or _bits(rgb) != self._info.bits:
                 raise InputError(f"{path}: changed its size or depth while it was being read")
@@ -103,6 +104,11 @@ class ImageReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+    def _look_at(self, path: Path) -> _Look:
+        image = _read(path, drop_alpha=self._drop_alpha)
+        shape = (image.rgb.shape[0], image.rgb.shape[1])
+        return _Look(shape, _bits(image.rgb), image.transparent, image.tags.profile)
 
 
 def read_image(path: Path) -> Rgb:
@@ -118,6 +124,7 @@ def read_image(path: Path) -> Rgb:
 class _Image:
     rgb: Rgb
     channels: int  # as stored
+    transparent: bool  # anywhere
     tags: ImageTags
 
     @property
@@ -132,10 +139,11 @@ class _Look:
 
     shape: tuple[int, int]
     bits: int
-    tags: ImageTags
+    transparent: bool
+    profile: bool
 
 
-def _read(path: Path) -> _Image:
+def _read(path: Path, *, drop_alpha: bool = False) -> _Image:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -152,26 +160,34 @@ def _read(path: Path) -> _Image:
         kind = f"{8 * raw.dtype.itemsize}-bit {'float' if raw.dtype.kind == 'f' else 'integer'}"
         raise InputError(f"{path}: {kind} samples; images of 8 and 16 bits per colour are supported")
     opaque = (1 << 8 * raw.dtype.itemsize) - 1
-    if raw.ndim == 3 and raw.shape[2] in (2, 4) and raw[..., -1].min() < opaque:
-        raise InputError(f"{path}: has transparent pixels, which would be lost; flatten it first")
+    transparent = raw.ndim == 3 and raw.shape[2] in (2, 4) and bool(raw[..., -1].min() < opaque)
+    if transparent and not drop_alpha:
+        raise InputError(
+            f"{path}: has transparent pixels, which would be lost; --drop-alpha goes on without them"
+        )
     deep = raw.dtype == np.uint16
     # Not IMREAD_COLOR_RGB for deep images: OpenCV 5.0 gives noise for 16-bit TIFF.
     colour = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR_RGB)
     if colour is None:
         raise InputError(f"{path}: not an image that can be read, or damaged")
     rgb = np.ascontiguousarray(colour[..., ::-1], np.uint16) if deep else np.asarray(colour, np.uint8)
-    return _Image(rgb, 1 if raw.ndim == 2 else raw.shape[2], read_tags(data))
-
-
-def _looked_at(path: Path) -> _Look:
-    image = _read(path)
-    return _Look((image.rgb.shape[0], image.rgb.shape[1]), _bits(image.rgb), image.tags)
+    return _Image(rgb, 1 if raw.ndim == 2 else raw.shape[2], transparent, read_tags(data))
 
 
 def _notices(files: list[Path], found: list[_Look]) -> list[str]:
-    named = [file.name for file, look in zip(files, found, strict=True) if look.tags.profile]
-    more = f" and {len(named) - 1} more" if len(named) > 1 else ""
-    return [f"not carried over: the colour profile of {named[0]}{more}"] if named else []
+    looks = list(zip(files, found, strict=True))
+    lost = (
+        (
+            "the transparency of {} is dropped, as asked",
+            [file.name for file, look in looks if look.transparent],
+        ),
+        ("not carried over: the colour profile of {}", [file.name for file, look in looks if look.profile]),
+    )
+    return [
+        text.format(names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else ""))
+        for text, names in lost
+        if names
+    ]
 
 
 def _bits(rgb: Rgb) -> int:

@@ -56,7 +56,7 @@ def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSo
         return VideoReader(path, drop_alpha=options.drop_alpha)
     if options.rate is None:
         raise UsageError(f"{path}: images have no frame rate of their own; state it")
-    return ImageReader(path, options.rate)
+    return ImageReader(path, options.rate, drop_alpha=options.drop_alpha)
 
 
 def open_sink(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from clips import moving_square
+from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame
 from flavr_runtime.images import ImageReader, read_image
 from flavr_runtime.media import ReadOptions, open_sink, open_source
@@ -134,3 +135,16 @@ def test_a_colour_profile_that_is_left_out_is_said(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((LIKE_NEW_ONES | UNLIKE_NEW_ONES)[name])
     with ImageReader(tmp_path, RATE) as reader:
         assert reader.notices == ["not carried over: the colour profile of profile.jpg"]
+
+
+def test_transparent_images_are_read_where_that_is_asked_for(tmp_path: Path) -> None:
+    half = np.full((48, 64), 128, np.uint8)
+    data = encoded(".png", np.dstack([square(), half]))
+    with pytest.raises(InputError, match=r"which would be lost; --drop-alpha goes on without them$"):
+        through(data, ".png", tmp_path)
+    (tmp_path / "again").mkdir()
+    _, copy, new = through(data, ".png", tmp_path / "again", drop_alpha=True)
+    assert copy.read_bytes() == new.read_bytes()
+    np.testing.assert_array_equal(read_image(copy), square()[..., ::-1])
+    source = open_source(tmp_path / "in", ReadOptions(rate=RATE, drop_alpha=True))
+    assert source.notices == ["the transparency of 1.png is dropped, as asked"]

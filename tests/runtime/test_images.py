@@ -107,7 +107,7 @@ def test_images_that_would_lose_something_are_named(folder: Path) -> None:
         "frame9.png: 16 bits per colour, but frame1.png has 8; all images must have one depth"
     )
     write_image(target, np.dstack([moving_square(0, 64, 48), np.full((48, 64), 9, np.uint8)]))
-    text = "frame9.png: has transparent pixels, which would be lost; flatten it first"
+    text = "frame9.png: has transparent pixels, which would be lost; --drop-alpha goes on without them"
     assert message_of(folder) == text
 
 
