@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from flavr_runtime.errors import OutputError, UsageError
 from flavr_runtime.hdr import HDR_WRITERS, HdrMetadata
 
 __all__ = [
-    "ALIASES", "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "Container", "EncodeOptions",
-    "Encoder", "container_for", "encoder_for", "encoder_options",
+    "ALIASES", "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "SUFFIXES", "Container",
+    "EncodeOptions", "Encoder", "container_for", "encoder_for", "encoder_options",
 ]  # fmt: skip
 
 
@@ -29,6 +29,16 @@ class EncodeOptions:
     preset: str | None = None
     pixel_format: str | None = None
     more: Mapping[str, str] = field(default_factory=dict)  # options of the encoder itself, by FFmpeg's names
+
+    def refuse(self, kind: str, *, but: Collection[str] = ()) -> None:
+        """Raises UsageError, which says what `kind` is, for whatever is set but for those named."""
+        options = {
+            "codec": self.codec, "crf": self.crf, "preset": self.preset, "pixel-format": self.pixel_format,
+            "encoder-option": self.more or None,
+        }  # fmt: skip
+        given = next((name for name, value in options.items() if value is not None and name not in but), None)
+        if given is not None:
+            raise UsageError(f"{kind}: it takes no --{given}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +267,13 @@ RAW_FORMATS = ("y4m", "rawvideo")
 """Formats of uncompressed pictures alone, which flavr_runtime.pipes reads and writes."""
 
 OUTPUT_FORMATS = (*RAW_FORMATS, *dict.fromkeys(container.format for container in CONTAINERS.values()))
+
+SUFFIXES = {
+    "y4m": ".y4m",
+    "rawvideo": ".raw",
+    **{container.format: suffix for suffix, container in reversed(CONTAINERS.items())},
+}
+"""What files of each of OUTPUT_FORMATS are called."""
 
 
 def container_for(path: Path, name: str | None = None) -> Container:

@@ -53,6 +53,8 @@ def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSo
     if kind == "y4m":
         return PipeReader(path, rate=options.rate, drop_alpha=options.drop_alpha)
     if not is_sequence(path):
+        if options.rate is not None:
+            raise UsageError(f"--framerate is for images, y4m and rawvideo: {path} has times of its own")
         return VideoReader(path, drop_alpha=options.drop_alpha)
     if options.rate is None:
         raise UsageError(f"{path}: images have no frame rate of their own; state it")
@@ -103,6 +105,7 @@ def open_sink(
     if container is None and (
         NumberPattern.of(path) or target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep))
     ):
+        (options or EncodeOptions()).refuse(f"{path} stands for images, written without an encoder")
         return ImageWriter(target, source, overwrite=overwrite, work=work)
     return VideoWriter(
         target,

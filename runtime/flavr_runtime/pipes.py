@@ -33,7 +33,7 @@ from flavr_runtime.colour import (
 )
 from flavr_runtime.damage import Gap
 from flavr_runtime.encoders import EncodeOptions, Encoder
-from flavr_runtime.errors import InputError, OutputError, UsageError
+from flavr_runtime.errors import InputError, OutputError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.traits import MediaSource, SourceTraits, interlaced_notice
 
@@ -233,10 +233,7 @@ class PipeWriter:
     ) -> None:
         info, traits = source.info, source.traits
         options = options or EncodeOptions()
-        given = [name for name in ("codec", "crf", "preset") if getattr(options, name) is not None]
-        given += ["encoder-option"] if options.more else []
-        if given:
-            raise UsageError(f"{kind} is uncompressed: it takes no --{given[0]}")
+        options.refuse(f"{kind} is uncompressed", but=["pixel-format"])
         self._destination: Destination = stream_destination(Path(path), info.path) or FileDestination(
             Path(path), info.path, overwrite
         )

@@ -53,9 +53,10 @@ def message_of(path: Path) -> str:
 
 
 def copy(source_path: Path, target: Path, *, overwrite: bool = False) -> None:
+    options = EncodeOptions(crf=4 if target.suffix == ".mp4" else None)
     with (
-        open_source(source_path, ReadOptions(rate=RATE)) as source,
-        open_sink(target, source, source.info.rate, EncodeOptions(crf=4), overwrite=overwrite) as sink,
+        open_source(source_path, ReadOptions(rate=RATE if is_sequence(source_path) else None)) as source,
+        open_sink(target, source, source.info.rate, options, overwrite=overwrite) as sink,
     ):
         for frame in source.frames():
             sink.write(frame)
