@@ -200,6 +200,9 @@ class Container:
     pcm: bool = False  # whether uncompressed audio of any kind is at home in it
     timestamps: bool = True  # whether frames may be shown at any time, or just one after the other
     colour_tags: bool = True
+    srgb: bool = False  # whether players take its colours for sRGB, whatever they are
+    rotation: bool = True  # whether it can say that the picture is to be turned
+    chapters: bool = True
     highest_rate: int | None = None  # frames per second, where players set a limit
     asked_only: bool = False  # whether it is never chosen because the input is one
     streams: bool = False  # whether it can be written to a pipe, where nothing written can be changed
@@ -236,10 +239,21 @@ CONTAINERS = {
         pcm=True,
         timestamps=False,
         colour_tags=False,
+        rotation=False,
+        chapters=False,
         asked_only=True,
     ),
     # Browsers show delays of less than 2 hundredths of a second as 10.
-    ".gif": Container("gif", ("gif",), frozenset(), highest_rate=50, asked_only=True),
+    ".gif": Container(
+        "gif",
+        ("gif",),
+        frozenset(),
+        srgb=True,
+        rotation=False,
+        chapters=False,
+        highest_rate=50,
+        asked_only=True,
+    ),
     ".mkv": Container(
         "matroska",
         ("h264", "h265", "av1", "vp9", "ffv1", "prores"),

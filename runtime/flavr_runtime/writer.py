@@ -23,6 +23,7 @@ from flavr_runtime._pictures import Pictures
 from flavr_runtime._pixel_formats import choose_pixel_format
 from flavr_runtime.colour import has_alpha
 from flavr_runtime.encoders import (
+    Container,
     EncodeOptions,
     container_for,
     encoder_for,
@@ -33,7 +34,7 @@ from flavr_runtime.frames import Frame
 from flavr_runtime.muxing import EncodedVideo, OutputFile, StreamedVideo
 from flavr_runtime.passthrough import Carried, carried_tags, check_audio, plan_subtitles
 from flavr_runtime.segmented import SegmentedVideo
-from flavr_runtime.traits import MediaSource
+from flavr_runtime.traits import MediaSource, SourceTraits
 from flavr_runtime.workfolder import DISK_FULL, WorkFolder
 
 __all__ = ["EncodeOptions", "VideoWriter"]
@@ -107,11 +108,7 @@ class VideoWriter:
             )
         subtitles, notices = plan_subtitles(self._layout, self._traits.subtitles)
         self._notices += notices
-        lost = list(self._traits.other_streams)
-        if not self._layout.attachments:
-            lost += [f"attached file {name}" for name in self._traits.attachments]
-        if lost:
-            self._notices.append(f"not carried over: {', '.join(lost)}")
+        self._notices += _lost(self._layout, self._traits)
 
         self._time_base = self._choose_time_base()
         self._pictures = Pictures(self._pixel_format, self._traits.colour, self._colour)
@@ -325,3 +322,19 @@ class VideoWriter:
                 ) from error
             what = getattr(error, "strerror", None) or str(error)
             raise OutputError(f"{self._name}: {self._encoder.name} cannot write it ({what})") from error
+
+
+def _lost(layout: Container, traits: SourceTraits) -> list[str]:
+    """What of the source the container has no place for, one sentence each."""
+    parts = {
+        "the chapters": traits.chapters and not layout.chapters,
+        **dict.fromkeys(traits.other_streams, True),
+        **dict.fromkeys((f"attached file {name}" for name in traits.attachments), not layout.attachments),
+    }
+    others = [name for name, lost in parts.items() if lost]
+    turned = traits.display_matrix is not None and not layout.rotation
+    return [
+        *(traits.colour.srgb_notice() if layout.srgb else []),
+        *([f"{layout.format} has no rotation flag: the picture is shown as it was filmed"] if turned else []),
+        *([f"not carried over: {', '.join(others)}"] if others else []),
+    ]
