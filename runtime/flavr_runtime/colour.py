@@ -26,8 +26,8 @@ from flavr_runtime.frames import Rgb
 from flavr_runtime.profile import spending
 
 __all__ = [
-    "ColourSpec", "Plane", "at_depth", "bits_of", "convert", "from_rgb", "has_alpha", "is_opaque", "plane_of",
-    "planes_of", "reordered", "to_rgb", "writable_formats",
+    "ColourSpec", "Plane", "at_depth", "bits_of", "convert", "from_rgb", "has_alpha", "is_420", "is_opaque",
+    "plane_of", "planes_of", "reordered", "to_rgb", "writable_formats",
 ]  # fmt: skip
 
 Plane = NDArray[Any]
@@ -307,6 +307,12 @@ def at_depth(rgb: Rgb, bits: int) -> Rgb:
 
 def has_alpha(pixel_format: str) -> bool:
     return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
+
+
+def is_420(pixel_format: str) -> bool:
+    """Whether each of its chroma samples belongs to 2x2 pixels."""
+    chroma = [each for each in av.VideoFormat(pixel_format, 4, 4).components if each.is_chroma]
+    return bool(chroma) and all((each.width, each.height) == (2, 2) for each in chroma)
 
 
 def is_opaque(frame: av.VideoFrame) -> bool:

@@ -13,6 +13,7 @@ import av.error
 from flavr_runtime._destination import is_stdout, is_stream
 from flavr_runtime.errors import OutputError, UsageError
 from flavr_runtime.hdr import HDR_WRITERS, HdrMetadata
+from flavr_runtime.traits import CHROMA_SITES, ChromaSite
 
 __all__ = [
     "ALIASES", "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "SUFFIXES", "Container",
@@ -57,6 +58,7 @@ class Encoder:
     preset: str | None = None  # the default, one of ...
     presets: tuple[str, ...] = ()
     odd_sizes: bool = True  # whether 4:2:0 of an odd width or height is taken
+    chroma_sites: frozenset[ChromaSite] = frozenset()  # those that its stream can say, all tried
     parameters: str | None = None  # the option that takes the encoder's own list, a key of HDR_WRITERS
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)  # set unless it is set already
@@ -81,6 +83,7 @@ ENCODERS = {
         preset="medium",
         presets=_X26_PRESETS,
         odd_sizes=False,
+        chroma_sites=CHROMA_SITES,
         parameters="x264-params",
     ),
     "h265": Encoder(
@@ -89,6 +92,7 @@ ENCODERS = {
         preset="medium",
         presets=_X26_PRESETS,
         odd_sizes=False,
+        chroma_sites=CHROMA_SITES,
         parameters="x265-params",
         options={"x265-params": "log-level=error"},
     ),
@@ -99,6 +103,7 @@ ENCODERS = {
         preset="6",
         presets=_numbers(13),
         odd_sizes=False,
+        chroma_sites=frozenset({"left", "topleft"}),
         parameters="svtav1-params",
         environment={"SVT_LOG": "1"},
     ),
@@ -200,6 +205,7 @@ class Container:
     pcm: bool = False  # whether uncompressed audio of any kind is at home in it
     timestamps: bool = True  # whether frames may be shown at any time, or just one after the other
     colour_tags: bool = True
+    chroma_sites: frozenset[ChromaSite] = frozenset()  # those that it can say, whatever the codec
     srgb: bool = False  # whether players take its colours for sRGB, whatever they are
     rotation: bool = True  # whether it can say that the picture is to be turned
     chapters: bool = True
@@ -262,6 +268,7 @@ CONTAINERS = {
         subtitles=_MATROSKA_SUBTITLES,
         text="subrip",
         attachments=True,
+        chroma_sites=CHROMA_SITES,
         pcm=True,
         streams=True,
     ),
@@ -270,6 +277,7 @@ CONTAINERS = {
         ("vp9", "av1"),
         frozenset({"opus", "vorbis"}),
         sound_encoder="libopus",
+        chroma_sites=CHROMA_SITES,
         subtitles=frozenset({"webvtt"}),
         text="webvtt",
         streams=True,
@@ -318,7 +326,10 @@ def container_for(path: Path, name: str | None = None) -> Container:
 
 
 def encoder_options(
-    encoder: Encoder, options: EncodeOptions, hdr: HdrMetadata | None = None
+    encoder: Encoder,
+    options: EncodeOptions,
+    hdr: HdrMetadata | None = None,
+    chroma_site: ChromaSite | None = None,
 ) -> dict[str, str]:
     """What FFmpeg is given; the user's own come last, and lists of parameters are joined."""
     found = dict(encoder.options)
@@ -328,6 +339,8 @@ def encoder_options(
     preset = options.preset or encoder.preset
     if preset:
         found[encoder.preset_option] = preset
+    if chroma_site is not None:
+        found["chroma_sample_location"] = chroma_site
     more = dict(options.more)
     if hdr is not None and encoder.parameters is not None:
         theirs = more.get(encoder.parameters)

@@ -148,7 +148,7 @@ class PipeReader:
             colour=colour,
             tick=1 / rate,
             sample_aspect_ratio=header.sample_aspect_ratio,
-            chroma_site=header.chroma_site or "left",
+            chroma_site=header.chroma_site,
         )
         kind = "y4m" if raw is None else "rawvideo"
         self._info = StreamInfo(
@@ -243,6 +243,7 @@ class PipeWriter:
         self._rate, self._kind, self._size = rate, kind, (info.width, info.height)
         pixel_format = _choose_format(kind, options.pixel_format, source)
         colour = traits.colour.for_format(pixel_format, info.width, info.height)
+        site_lost = traits.site_lost(pixel_format, _y4m.chroma_sites(pixel_format) if kind == "y4m" else ())
         self._header = Y4mHeader(
             info.width,
             info.height,
@@ -250,11 +251,11 @@ class PipeWriter:
             rate,
             sample_aspect_ratio=traits.sample_aspect_ratio,
             full_range=None if traits.colour.tag_range == 0 else colour.full_range,
-            chroma_site=traits.chroma_site,
+            chroma_site=None if site_lost else traits.chroma_site,
         )
         self._pictures = Pictures(pixel_format, traits.colour, colour)
         self._notices = [f"{kind} holds pictures only; left out: {', '.join(lost)}"] if (
-            lost := _lost(traits)
+            lost := [*_lost(traits), *site_lost]
         ) else []  # fmt: skip
         if pixel_format != traits.pixel_format:
             self._notices.append(f"{traits.pixel_format} is written as {pixel_format}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from flavr_runtime._destination import check_place, stream_destination
 from flavr_runtime._palette import to_palette
 from flavr_runtime._pictures import Pictures
 from flavr_runtime._pixel_formats import choose_pixel_format
-from flavr_runtime.colour import has_alpha
+from flavr_runtime.colour import has_alpha, is_420
 from flavr_runtime.encoders import (
     Container,
     EncodeOptions,
@@ -108,7 +108,9 @@ class VideoWriter:
             )
         subtitles, notices = plan_subtitles(self._layout, self._traits.subtitles)
         self._notices += notices
-        self._notices += _lost(self._layout, self._traits)
+        sites = self._layout.chroma_sites | self._encoder.chroma_sites
+        self._site = self._traits.chroma_site if self._traits.chroma_site in sites else None
+        self._notices += _lost(self._layout, self._traits, self._traits.site_lost(self._pixel_format, sites))
 
         self._time_base = self._choose_time_base()
         self._pictures = Pictures(self._pixel_format, self._traits.colour, self._colour)
@@ -206,7 +208,12 @@ class VideoWriter:
             container.add_stream(
                 self._encoder.name,
                 rate=self._rate,
-                options=encoder_options(self._encoder, self._options, traits.hdr),
+                options=encoder_options(
+                    self._encoder,
+                    self._options,
+                    traits.hdr,
+                    self._site if is_420(self._pixel_format) else None,
+                ),
             ),
         )
         context = stream.codec_context
@@ -324,12 +331,13 @@ class VideoWriter:
             raise OutputError(f"{self._name}: {self._encoder.name} cannot write it ({what})") from error
 
 
-def _lost(layout: Container, traits: SourceTraits) -> list[str]:
+def _lost(layout: Container, traits: SourceTraits, more: Iterable[str]) -> list[str]:
     """What of the source the container has no place for, one sentence each."""
     parts = {
         "the chapters": traits.chapters and not layout.chapters,
         **dict.fromkeys(traits.other_streams, True),
         **dict.fromkeys((f"attached file {name}" for name in traits.attachments), not layout.attachments),
+        **dict.fromkeys(more, True),
     }
     others = [name for name, lost in parts.items() if lost]
     turned = traits.display_matrix is not None and not layout.rotation

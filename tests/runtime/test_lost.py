@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from clips import render_clip
-from flavr_runtime.media import open_sink
+from flavr_runtime.encoders import EncodeOptions
+from flavr_runtime.media import open_sink, open_source
 from flavr_runtime.reader import VideoReader
 
 CHAPTERS: list[dict[str, Any]] = [
@@ -47,3 +48,35 @@ def test_anamorphic_pixels_are_named_where_images_are_written(tmp_path: Path) ->
     clip = render_clip(tmp_path / "in.mp4", frames=2, sample_aspect_ratio=Fraction(16, 15))
     shape = "the shape of its pixels, 16:15 (images have square ones)"
     assert notices(clip, "frames") == [f"not carried over: {shape}"]
+
+
+@pytest.mark.parametrize(
+    ("target", "codec", "kept"),
+    [
+        ("out.mp4", "h264", "center top topleft left"),
+        ("out.mp4", "h265", "center top topleft left"),
+        ("out.mp4", "av1", "topleft left"),
+        ("out.mp4", "vp9", ""),
+        ("out.mkv", "ffv1", "center top topleft left"),
+        ("out.webm", "vp9", "center top topleft left"),
+        ("out.avi", "mpeg4", ""),
+        ("out.y4m", None, "center topleft left"),
+        ("out.mov", "prores", "center top topleft left"),  # 4:2:2: there is no such choice
+    ],
+)
+@pytest.mark.parametrize("site", ["center", "top", "topleft", "left"])
+def test_the_place_of_chroma_samples_is_kept_or_named(
+    site: str, target: str, codec: str | None, kept: str, tmp_path: Path
+) -> None:
+    options = {"chroma_sample_location": site}
+    clip = render_clip(tmp_path / "in.mp4", frames=2, options=options)
+    with VideoReader(clip) as source:
+        assert source.traits.chroma_site == site
+        with open_sink(tmp_path / target, source, source.info.rate, EncodeOptions(codec=codec)) as sink:
+            for frame in source.frames():
+                sink.write(frame)
+    named = any(f"the place of its chroma samples, {site}" in each for each in sink.notices)
+    assert named == (site not in (*kept.split(), "left"))  # left is what is taken for granted
+    if not named and site != "left" and codec != "prores":
+        with open_source(tmp_path / target) as result:
+            assert result.traits.chroma_site == site
