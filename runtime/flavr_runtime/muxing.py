@@ -70,7 +70,7 @@ class OutputFile:
                 f"file:{target}" if isinstance(target, str) else target,
                 "w",
                 format=self.layout.format,
-                container_options=dict(self.layout.options),
+                container_options=self.layout.options_for(self._traits.metadata),
             )
             stack.callback(container.close)
             container.metadata.update(carried_tags(self._traits.metadata))

@@ -17,6 +17,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
+from flavr_runtime._containers import own_tags
 from flavr_runtime._destination import check_place, stream_destination
 from flavr_runtime._palette import to_palette
 from flavr_runtime._pictures import Pictures
@@ -333,7 +334,9 @@ class VideoWriter:
 
 def _lost(layout: Container, traits: SourceTraits, more: Iterable[str]) -> list[str]:
     """What of the source the container has no place for, one sentence each."""
+    named = own_tags(traits.metadata) if layout.own_tags is None else []
     parts = {
+        f"the tags {', '.join(named)}": named,
         "the chapters": traits.chapters and not layout.chapters,
         **dict.fromkeys(traits.other_streams, True),
         **dict.fromkeys((f"attached file {name}" for name in traits.attachments), not layout.attachments),

@@ -80,3 +80,19 @@ def test_the_place_of_chroma_samples_is_kept_or_named(
     if not named and site != "left" and codec != "prores":
         with open_source(tmp_path / target) as result:
             assert result.traits.chroma_site == site
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mp4", "mkv", "webm", "avi"])
+def test_tags_of_a_cameras_own_are_kept_or_named(suffix: str, tmp_path: Path) -> None:
+    tags = {"title": "Holiday", "com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": "iPhone"}
+    clip = render_clip(tmp_path / "in.mkv", frames=2, metadata=tags)
+    target = tmp_path / f"out.{suffix}"
+    with VideoReader(clip) as source, open_sink(target, source, source.info.rate) as sink:
+        for frame in source.frames():
+            sink.write(frame)
+    with VideoReader(target) as result:
+        found = {name.lower(): value for name, value in result.traits.metadata.items()}
+    lost = "not carried over: the tags com.apple.quicktime.make, com.apple.quicktime.model"
+    assert found["title"] == "Holiday"
+    assert (lost in [each.lower() for each in sink.notices]) == (suffix == "avi")
+    assert tags.items() <= (found | ({} if suffix != "avi" else tags)).items()
