@@ -1,4 +1,4 @@
-"""Where a result goes: a file that appears under its name when it is complete, or standard output."""
+"""Where a result goes: a file that appears under its name when it is complete, or a stream."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from flavr_runtime.errors import OutputError
 
 STDOUT = "-"
+_STDOUT_DEVICES = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
 
 class Destination(Protocol):
@@ -90,6 +91,61 @@ class StdoutDestination:
             self._stream = None
 
 
+class PipeDestination:
+    """A named pipe or a device: somebody else has made it, so it is written into and never replaced."""
+
+    def __init__(self, path: Path, source: Path) -> None:
+        """Raises OutputError where the result would flow back into its own source."""
+        if source.exists() and path.samefile(source):
+            raise OutputError(f"{path}: the output is the input; choose another name")
+        self._path = path
+        self._stream: BinaryIO | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    def target(self) -> BinaryIO:
+        """Waits until somebody reads the pipe."""
+        try:
+            self._stream = self._path.open("wb", buffering=0)
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be written ({error.strerror})") from error
+        if self._stream.isatty():
+            self._close()
+            raise OutputError(f"{self._path} is a terminal: name a file or a pipe")
+        return self._stream
+
+    def publish(self) -> None:
+        self._close()
+
+    def discard(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def is_stdout(path: Path | str) -> bool:
+    """Whether a path is "-" or a device that stands for it, which may be a terminal, a pipe or a file."""
+    return str(path) in (STDOUT, *_STDOUT_DEVICES)
+
+
+def is_stream(path: Path | str) -> bool:
+    """Whether what is written to a path is gone at once, so that nothing of it can be changed later."""
+    path = Path(path)
+    return is_stdout(path) or path.is_fifo() or path.is_char_device()
+
+
+def stream_destination(path: Path, source: Path) -> Destination | None:
+    """None for a path of a file. Raises OutputError."""
+    if not is_stream(path):
+        return None
+    return StdoutDestination() if is_stdout(path) else PipeDestination(path, source)
+
+
 def check_place(path: Path, source: Path, overwrite: bool) -> None:
     """Raises OutputError where no file may or can be written at `path`."""
     folder = path.parent
@@ -97,6 +153,8 @@ def check_place(path: Path, source: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: the folder {folder} does not exist; create it first")
     if path.is_dir():
         raise OutputError(f"{path}: a folder of that name exists")
+    if path.exists() and not path.is_file():  # root could replace even a disk
+        raise OutputError(f"{path}: neither a file, a pipe nor a stream; choose another name")
     if path.exists():
         if source.exists() and path.samefile(source):
             raise OutputError(f"{path}: the output is the input; choose another name")

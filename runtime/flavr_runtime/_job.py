@@ -11,7 +11,7 @@ from flavr_runtime._identity import file_hash, run_identity
 from flavr_runtime._run_options import RunOptions
 from flavr_runtime._sequences import is_sequence
 from flavr_runtime.compare import ComparedSource, Comparison
-from flavr_runtime.encoders import CONTAINERS, EncodeOptions
+from flavr_runtime.encoders import CONTAINERS, SUFFIXES, EncodeOptions
 from flavr_runtime.errors import UsageError
 from flavr_runtime.frames import FrameSink
 from flavr_runtime.image_writer import work_place
@@ -54,11 +54,7 @@ class Job:
         )
         return [
             *([coarse] if bits > 8 and not exact else []),
-            *(
-                ["the sound is left out of slow motion; --slowmo-audio stretch keeps it"]
-                if self.silent
-                else []
-            ),
+            *([_SILENT] if self.silent else []),
             *self.source.notices,
             *self.sink.notices,
             *self.work.notices,
@@ -78,6 +74,8 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     """
     timing_options, encoding, engine = options.timing, options.encoding, options.engine
     check_options(engine.provider, engine.provider_options)
+    if timing_options.slowmo_audio is not None and not timing_options.slowmo:
+        raise UsageError("--slowmo-audio is for --slowmo: at its own speed the sound is copied")
     if output is None and str(input_path) == STDIN:
         raise UsageError("what comes from a pipe has no name to give the result: name it with -o")
     source = stack.enter_context(open_source(input_path, _read_options(input_path, options)))
@@ -92,7 +90,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     check_tiles(model, source.info.height, source.info.width, engine.tile)
     output = str(_default_output(input_path, options, timing)) if output is None else output
     work = _work_folder(input_path, output, options)
-    silent = timing.stretch != 1 and timing_options.slowmo_audio == "drop" and bool(source.traits.audio)
+    silent = timing.stretch != 1 and timing_options.slowmo_audio != "stretch" and bool(source.traits.audio)
     compare = options.report.compare
     sink = open_sink(
         output,
@@ -102,7 +100,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
             codec=encoding.codec,
             crf=encoding.crf,
             preset=encoding.preset,
-            pixel_format=encoding.pixel_format,
+            pixel_format=None if _describes_input(options) else encoding.pixel_format,
             more=_pairs(encoding.encoder_option),
         ),
         container=encoding.output_format,
@@ -143,16 +141,20 @@ def _work_folder(input_path: Path, output: str, options: RunOptions) -> WorkFold
 
 def _read_options(input_path: Path, options: RunOptions) -> ReadOptions:
     source = options.source
-    pixel_format = source.input_pixel_format
-    if pixel_format is None and source.input_format == "rawvideo":
-        pixel_format = options.encoding.pixel_format
     return ReadOptions(
         format=source.input_format,
         size=source.video_size,
-        pixel_format=pixel_format,
+        pixel_format=(
+            options.encoding.pixel_format if _describes_input(options) else source.input_pixel_format
+        ),
         rate=source.framerate or (_IMAGE_RATE if is_sequence(input_path) else None),
         drop_alpha=source.drop_alpha,
     )
+
+
+def _describes_input(options: RunOptions) -> bool:
+    """Whether --pixel-format says how raw samples are to be read, and so is no wish for the result."""
+    return options.source.input_format == "rawvideo" and options.source.input_pixel_format is None
 
 
 def _cut_marker(cuts: str) -> CutMarker | None:
@@ -162,7 +164,10 @@ def _cut_marker(cuts: str) -> CutMarker | None:
 
 
 def _default_output(input_path: Path, options: RunOptions, timing: Timing) -> Path:
-    """The input's name with what is done to it, in the current folder; MP4 where that cannot be written."""
+    """The input's name with what is done to it, in the current folder; MP4 where that cannot be written.
+
+    --output-format chooses its suffix; an unknown one is refused later.
+    """
     if is_sequence(input_path):
         input_path = input_path if input_path.is_dir() else input_path.absolute().parent
         suffix = ""
@@ -171,6 +176,7 @@ def _default_output(input_path: Path, options: RunOptions, timing: Timing) -> Pa
     container = CONTAINERS.get(suffix.lower())
     if suffix and (container is None or container.asked_only):
         suffix = ".mp4"
+    suffix = SUFFIXES.get(options.encoding.output_format or "", suffix)
     fps = options.timing.fps
     done = (f"{timing.factor}x" if fps is None else f"{float(fps):g}fps") + "_slow" * options.timing.slowmo
     return Path(f"{input_path.absolute().with_suffix('').name}_{done}{suffix}")

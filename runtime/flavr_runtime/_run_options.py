@@ -150,12 +150,11 @@ class TimingOptions:
         "nearest to its instant of what the model makes; only those are computed.",
     )
     slowmo: bool = option("--slowmo", is_flag=True, help="Keep the rate and let the result last longer.")
-    slowmo_audio: Literal["drop", "stretch"] = option(
+    slowmo_audio: Literal["drop", "stretch"] | None = option(
         "--slowmo-audio",
         type=click.Choice(["drop", "stretch"]),
-        default="drop",
-        show_default=True,
-        help="The sound of slow motion: none, or as slow as the picture at its own pitch, encoded anew.",
+        help="The sound of slow motion: none, or as slow as the picture at its own pitch, encoded anew. "
+        "[default: drop]",
     )
 
 

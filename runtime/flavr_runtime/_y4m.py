@@ -7,13 +7,14 @@ that ends there: in a pipe, a program that died would look like one that has fin
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 
 from flavr_runtime.errors import InputError
 from flavr_runtime.traits import ChromaSite
 
-__all__ = ["PIXEL_FORMATS", "Y4mHeader", "format_header", "parse_header"]
+__all__ = ["PIXEL_FORMATS", "Y4mHeader", "chroma_sites", "format_header", "parse_header"]
 
 _MAGIC = "YUV4MPEG2"
 _DEPTHS = (9, 10, 12, 14, 16)
@@ -42,6 +43,11 @@ class Y4mHeader:
     sample_aspect_ratio: Fraction | None = None
     full_range: bool | None = None  # None: the stream does not say
     chroma_site: ChromaSite | None = None  # of 8-bit 4:2:0; None: the stream does not say
+
+
+def chroma_sites(pixel_format: str) -> Collection[ChromaSite]:
+    """Those that a header can tell from left, which is taken for granted."""
+    return _SITES.values() if pixel_format == "yuv420p" else ()
 
 
 def parse_header(line: bytes, name: str) -> Y4mHeader:

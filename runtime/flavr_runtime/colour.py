@@ -26,8 +26,8 @@ from flavr_runtime.frames import Rgb
 from flavr_runtime.profile import spending
 
 __all__ = [
-    "ColourSpec", "Plane", "at_depth", "bits_of", "convert", "from_rgb", "has_alpha", "is_opaque", "plane_of",
-    "planes_of", "reordered", "to_rgb", "writable_formats",
+    "ColourSpec", "Plane", "at_depth", "bits_of", "convert", "from_rgb", "has_alpha", "is_420", "is_opaque",
+    "plane_of", "planes_of", "reordered", "to_rgb", "writable_formats",
 ]  # fmt: skip
 
 Plane = NDArray[Any]
@@ -57,6 +57,8 @@ _TRANSFER_NAMES = {
     14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67",
 }  # fmt: skip
 _MPEG_RANGE, _JPEG_RANGE = 1, 2
+# What is plainly wrong where it is taken for sRGB: linear light, PQ and HLG; BT.2020 and the two P3.
+_FAR_TRANSFERS, _FAR_PRIMARIES = {8, 16, 18}, {9, 11, 12}
 
 # The place of R, G and B in each pixel of the packed formats.
 _PACKED = {
@@ -141,6 +143,15 @@ class ColourSpec:
             ("-color_trc", _TRANSFER_NAMES.get(self.transfer)),
         )
         return " ".join(f"{option} {name}" for option, name in given if name is not None)
+
+    def srgb_notice(self) -> list[str]:
+        """What to say where these colours are stored as they are, in a file that has no tags for them."""
+        far = [
+            *([_TRANSFER_NAMES[self.transfer]] if self.transfer in _FAR_TRANSFERS else []),
+            *([_PRIMARIES_NAMES[self.primaries]] if self.primaries in _FAR_PRIMARIES else []),
+        ]
+        said = "the colours are stored as they are, and shown as sRGB, which they are not"
+        return [f"{said}: {', '.join(far)}"] if far else []
 
     def __str__(self) -> str:
         return f"{self.matrix} {'full' if self.full_range else 'limited'} range"
@@ -296,6 +307,12 @@ def at_depth(rgb: Rgb, bits: int) -> Rgb:
 
 def has_alpha(pixel_format: str) -> bool:
     return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
+
+
+def is_420(pixel_format: str) -> bool:
+    """Whether each of its chroma samples belongs to 2x2 pixels."""
+    chroma = [each for each in av.VideoFormat(pixel_format, 4, 4).components if each.is_chroma]
+    return bool(chroma) and all((each.width, each.height) == (2, 2) for each in chroma)
 
 
 def is_opaque(frame: av.VideoFrame) -> bool:

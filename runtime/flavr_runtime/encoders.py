@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
 
-from flavr_runtime._destination import STDOUT
+from flavr_runtime._containers import CONTAINERS, Container
+from flavr_runtime._destination import is_stdout, is_stream
 from flavr_runtime.errors import OutputError, UsageError
 from flavr_runtime.hdr import HDR_WRITERS, HdrMetadata
+from flavr_runtime.traits import CHROMA_SITES, ChromaSite
 
 __all__ = [
-    "ALIASES", "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "Container", "EncodeOptions",
-    "Encoder", "container_for", "encoder_for", "encoder_options",
+    "ALIASES", "CONTAINERS", "ENCODERS", "OUTPUT_FORMATS", "RAW_FORMATS", "SUFFIXES", "Container",
+    "EncodeOptions", "Encoder", "container_for", "encoder_for", "encoder_options",
 ]  # fmt: skip
 
 
@@ -29,6 +30,16 @@ class EncodeOptions:
     preset: str | None = None
     pixel_format: str | None = None
     more: Mapping[str, str] = field(default_factory=dict)  # options of the encoder itself, by FFmpeg's names
+
+    def refuse(self, kind: str, *, but: Collection[str] = ()) -> None:
+        """Raises UsageError, which says what `kind` is, for whatever is set but for those named."""
+        options = {
+            "codec": self.codec, "crf": self.crf, "preset": self.preset, "pixel-format": self.pixel_format,
+            "encoder-option": self.more or None,
+        }  # fmt: skip
+        given = next((name for name, value in options.items() if value is not None and name not in but), None)
+        if given is not None:
+            raise UsageError(f"{kind}: it takes no --{given}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +58,7 @@ class Encoder:
     preset: str | None = None  # the default, one of ...
     presets: tuple[str, ...] = ()
     odd_sizes: bool = True  # whether 4:2:0 of an odd width or height is taken
+    chroma_sites: frozenset[ChromaSite] = frozenset()  # those that its stream can say, all tried
     parameters: str | None = None  # the option that takes the encoder's own list, a key of HDR_WRITERS
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)  # set unless it is set already
@@ -71,6 +83,7 @@ ENCODERS = {
         preset="medium",
         presets=_X26_PRESETS,
         odd_sizes=False,
+        chroma_sites=CHROMA_SITES,
         parameters="x264-params",
     ),
     "h265": Encoder(
@@ -79,6 +92,7 @@ ENCODERS = {
         preset="medium",
         presets=_X26_PRESETS,
         odd_sizes=False,
+        chroma_sites=CHROMA_SITES,
         parameters="x265-params",
         options={"x265-params": "log-level=error"},
     ),
@@ -89,6 +103,7 @@ ENCODERS = {
         preset="6",
         presets=_numbers(13),
         odd_sizes=False,
+        chroma_sites=frozenset({"left", "topleft"}),
         parameters="svtav1-params",
         environment={"SVT_LOG": "1"},
     ),
@@ -172,99 +187,17 @@ ALIASES = {
 }
 """Other names that people use for keys of ENCODERS."""
 
-_MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """`audio` are the codecs that players expect in it, None for any: FFmpeg would also write Vorbis or PCM
-    into MP4, which most players then do not play."""
-
-    format: str
-    codecs: tuple[str, ...]  # keys of ENCODERS, the default first
-    audio: frozenset[str] | None
-    sound_encoder: str | None = None  # FFmpeg's, for sound that cannot be copied since its length changes
-    subtitles: frozenset[str] = frozenset()  # codecs that are copied ...
-    text: str | None = None  # ... and the one that other text is converted to
-    attachments: bool = False  # whether files, such as the fonts of subtitles, may be in it
-    pcm: bool = False  # whether uncompressed audio of any kind is at home in it
-    timestamps: bool = True  # whether frames may be shown at any time, or just one after the other
-    colour_tags: bool = True
-    highest_rate: int | None = None  # frames per second, where players set a limit
-    asked_only: bool = False  # whether it is never chosen because the input is one
-    streams: bool = False  # whether it can be written to a pipe, where nothing written can be changed
-    options: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)  # what a codec is called in it, where not as usual
-
-    @property
-    def holds_sound(self) -> bool:
-        return self.pcm or self.audio is None or bool(self.audio)
-
-
-# faststart puts the index first, so that a browser shows the first frame before it has the whole file. The
-# movie timescale is the unit of edit lists: FFmpeg's 1000 would move a late start by up to half a ms.
-_ISO = {"movflags": "faststart", "movie_timescale": "90000"}
-_ISO_TEXT: Any = {
-    "sound_encoder": "aac",
-    "subtitles": frozenset({"mov_text"}),
-    "text": "mov_text",
-    # Apple's players show nothing of "hev1", which FFmpeg writes unless told. "hvc1" promises that decoders
-    # find all parameters in the file's head, which is where the encoders put them for these containers.
-    "tags": {"hevc": "hvc1"},
-}
-_MATROSKA_SUBTITLES = frozenset(
-    {"subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}
-)
-CONTAINERS = {
-    ".mp4": Container("mp4", ("h264", "h265", "av1", "vp9"), _MP4_AUDIO, **_ISO_TEXT, options=_ISO),
-    ".m4v": Container("mp4", ("h264", "h265", "av1"), _MP4_AUDIO, **_ISO_TEXT, options=_ISO),
-    ".mov": Container(
-        "mov",
-        ("h264", "h265", "prores"),
-        frozenset({"aac", "mp3", "ac3", "eac3", "alac"}),
-        pcm=True,
-        **_ISO_TEXT,
-        options=_ISO,
-    ),
-    ".avi": Container(
-        "avi",
-        ("mpeg4", "ffv1"),
-        frozenset({"mp3", "ac3", "mp2"}),
-        sound_encoder="libmp3lame",
-        pcm=True,
-        timestamps=False,
-        colour_tags=False,
-        asked_only=True,
-    ),
-    # Browsers show delays of less than 2 hundredths of a second as 10.
-    ".gif": Container("gif", ("gif",), frozenset(), highest_rate=50, asked_only=True),
-    ".mkv": Container(
-        "matroska",
-        ("h264", "h265", "av1", "vp9", "ffv1", "prores"),
-        None,
-        sound_encoder="aac",
-        subtitles=_MATROSKA_SUBTITLES,
-        text="subrip",
-        attachments=True,
-        pcm=True,
-        streams=True,
-    ),
-    ".webm": Container(
-        "webm",
-        ("vp9", "av1"),
-        frozenset({"opus", "vorbis"}),
-        sound_encoder="libopus",
-        subtitles=frozenset({"webvtt"}),
-        text="webvtt",
-        streams=True,
-    ),
-}
-
-
 RAW_FORMATS = ("y4m", "rawvideo")
 """Formats of uncompressed pictures alone, which flavr_runtime.pipes reads and writes."""
 
 OUTPUT_FORMATS = (*RAW_FORMATS, *dict.fromkeys(container.format for container in CONTAINERS.values()))
+
+SUFFIXES = {
+    "y4m": ".y4m",
+    "rawvideo": ".raw",
+    **{container.format: suffix for suffix, container in reversed(CONTAINERS.items())},
+}
+"""What files of each of OUTPUT_FORMATS are called."""
 
 
 def container_for(path: Path, name: str | None = None) -> Container:
@@ -276,25 +209,29 @@ def container_for(path: Path, name: str | None = None) -> Container:
     if name is not None:
         if name not in by_name:
             raise UsageError(f"unknown output format {name}; use one of {', '.join(OUTPUT_FORMATS)}")
-        container = by_name[name]
-        if str(path) == STDOUT and not container.streams:
-            able = [each for each in OUTPUT_FORMATS if each in RAW_FORMATS or by_name[each].streams]
-            raise OutputError(
-                f"{name} cannot be written to standard output; use --output-format {' or '.join(able)}"
-            )
-        return container
-    found = CONTAINERS.get(path.suffix.lower())
+        found: Container | None = by_name[name]
+    else:
+        found = CONTAINERS.get(path.suffix.lower())
     if found is None:
         known = ", ".join(CONTAINERS)
         raise OutputError(
             f"{path}: cannot write {path.suffix} files; use {known}, or a name without suffix for a folder "
             "of images"
         )
+    if is_stream(path) and not found.streams:
+        able = [each for each in OUTPUT_FORMATS if each in RAW_FORMATS or by_name[each].streams]
+        target = "standard output" if is_stdout(path) else f"{path}, which cannot seek"
+        raise OutputError(
+            f"{found.format} cannot be written to {target}; use --output-format {' or '.join(able)}"
+        )
     return found
 
 
 def encoder_options(
-    encoder: Encoder, options: EncodeOptions, hdr: HdrMetadata | None = None
+    encoder: Encoder,
+    options: EncodeOptions,
+    hdr: HdrMetadata | None = None,
+    chroma_site: ChromaSite | None = None,
 ) -> dict[str, str]:
     """What FFmpeg is given; the user's own come last, and lists of parameters are joined."""
     found = dict(encoder.options)
@@ -304,6 +241,8 @@ def encoder_options(
     preset = options.preset or encoder.preset
     if preset:
         found[encoder.preset_option] = preset
+    if chroma_site is not None:
+        found["chroma_sample_location"] = chroma_site
     more = dict(options.more)
     if hdr is not None and encoder.parameters is not None:
         theirs = more.get(encoder.parameters)

@@ -58,7 +58,7 @@ class Frame:
         Args:
             time: seconds from the start of the input's timeline.
             source: the untouched original where there is one: the decoded video frame in its own pixel
-                format, or the image file. A sink writes it instead of `rgb`.
+                format, or the image file that holds it. A sink writes it instead of `rgb`.
             origin: whether the picture is the input's, made by the network, or one of those once more.
             between: for a synthesised frame, the source frames at either side.
             same_as: a frame with an equal picture.

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,9 +62,9 @@ class ImageWriter:
 
     A folder is filled with 000001.png, 000002.png, ...; a pattern (shots/%04d.tif) names each file and, by
     its suffix, its kind. Numbers begin with that of the source's first image where it has one, else with 1. A
-    source image of the same kind is copied byte for byte; others are written with 16 bits per colour where
-    they have more than 8 and the kind holds them. Until all are there they are kept in `work`. Raises
-    OutputError, from the constructor for all that can be known there.
+    source image of the same kind is copied byte for byte where it holds just what is shown; others are
+    written with 16 bits per colour where they have more than 8 and the kind holds them. Until all are there
+    they are kept in `work`. Raises OutputError, from the constructor for all that can be known there.
     """
 
     def __init__(
@@ -199,14 +200,19 @@ def _kind_of(path: Path | str, names: NumberPattern) -> ImageKind:
 
 
 def _lost(traits: SourceTraits) -> list[str]:
-    others = [
-        *(["the chapters"] if traits.chapters else []),
-        *map(str, traits.subtitles),
-        *traits.other_streams,
-    ]
+    aspect = traits.sample_aspect_ratio or Fraction(1)
+    shape = f"the shape of its pixels, {aspect.numerator}:{aspect.denominator} (images have square ones)"
+    parts = {
+        "the chapters": traits.chapters,
+        **dict.fromkeys([*map(str, traits.subtitles), *traits.other_streams], True),
+        str(traits.hdr): traits.hdr,
+        shape: aspect != 1,
+    }
+    others = [name for name, present in parts.items() if present]
     return [
         *(["a folder of images has no sound: the audio is left out"] if traits.audio else []),
         *([f"not carried over: {', '.join(others)}"] if others else []),
+        *traits.colour.srgb_notice(),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Self
 import cv2
 import numpy as np
 
+from flavr_runtime._image_tags import ImageTags, read_tags
 from flavr_runtime._sequences import NumberPattern, image_files
 from flavr_runtime.damage import Gap
 from flavr_runtime.errors import InputError
@@ -29,30 +31,31 @@ class ImageReader:
 
     They are those of a folder, of a glob (shots/*.png) or of a pattern (shots/%06d.png). The constructor
     decodes every image once (about 10 ms each at 854x480, against a second in the network), so that a broken,
-    odd-sized or transparent one is named before the first slow step. Hidden files and those without an image
-    suffix are passed over. Raises InputError.
+    odd-sized or (unless `drop_alpha`) transparent one is named before the first slow step. Hidden files and
+    those without an image suffix are passed over. Raises InputError.
     """
 
-    def __init__(self, path: Path | str, rate: Fraction) -> None:
+    def __init__(self, path: Path | str, rate: Fraction, *, drop_alpha: bool = False) -> None:
         self._path = Path(path)
+        self._drop_alpha = drop_alpha
         if rate <= 0:
             raise InputError(f"{self._path}: {rate} frames per second is no rate to show images at")
         self._files = image_files(self._path)
         with ThreadPoolExecutor() as pool:
-            kinds_found = list(pool.map(_shape_and_bits, self._files))
-        shape, bits = kinds_found[0]
-        for file, (other, other_bits) in zip(self._files, kinds_found, strict=True):
-            if other != shape:
+            found = list(pool.map(self._look_at, self._files))
+        (height, width), bits = found[0].shape, found[0].bits
+        for file, other in zip(self._files, found, strict=True):
+            if other.shape != (height, width):
                 raise InputError(
-                    f"{file}: {other[1]}x{other[0]}, but {self._files[0].name} is {shape[1]}x{shape[0]}; "
-                    "all images must have one size"
+                    f"{file}: {other.shape[1]}x{other.shape[0]}, but {self._files[0].name} is "
+                    f"{width}x{height}; all images must have one size"
                 )
-            if other_bits != bits:
+            if other.bits != bits:
                 raise InputError(
-                    f"{file}: {other_bits} bits per colour, but {self._files[0].name} has {bits}; "
+                    f"{file}: {other.bits} bits per colour, but {self._files[0].name} has {bits}; "
                     "all images must have one depth"
                 )
-        height, width = shape
+        self._notices = _notices(self._files, found)
         kinds = " and ".join(sorted({path.suffix.lower()[1:] for path in self._files}))
         count = len(self._files)
         self._info = StreamInfo(self._path, width, height, rate, True, count, f"{count} {kinds} images", bits)
@@ -74,7 +77,7 @@ class ImageReader:
 
     @property
     def notices(self) -> list[str]:
-        return []
+        return self._notices
 
     @property
     def gaps(self) -> list[Gap]:
@@ -82,12 +85,17 @@ class ImageReader:
         return []
 
     def frames(self) -> Iterator[Frame]:
-        """Every image in order; Frame.source is its path. Raises InputError if one has changed meanwhile."""
+        """Every image in order. Raises InputError if one has changed meanwhile.
+
+        Frame.source is the path of an image that holds just what is shown. One that is turned, grey, has an
+        opaque alpha channel or a colour profile would stick out among new images, which are nothing of that.
+        """
         for index, path in enumerate(self._files):
-            rgb = read_image(path)
+            image = _read(path, drop_alpha=self._drop_alpha)
+            rgb = image.rgb
             if rgb.shape[:2] != (self._info.height, self._info.width) or _bits(rgb) != self._info.bits:
                 raise InputError(f"{path}: changed its size or depth while it was being read")
-            yield Frame(rgb, index / self._info.rate, path)
+            yield Frame(rgb, index / self._info.rate, path if image.as_shown else None)
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +105,11 @@ class ImageReader:
     ) -> None:
         return None
 
+    def _look_at(self, path: Path) -> _Look:
+        image = _read(path, drop_alpha=self._drop_alpha)
+        shape = (image.rgb.shape[0], image.rgb.shape[1])
+        return _Look(shape, _bits(image.rgb), image.transparent, image.tags.profile)
+
 
 def read_image(path: Path) -> Rgb:
     """An image of 8 or 16 bits as RGB [H, W, 3], turned as its EXIF orientation says.
@@ -104,6 +117,33 @@ def read_image(path: Path) -> Rgb:
     Raises InputError for a file that is unreadable, cut off, of another depth, or transparent anywhere (an
     alpha channel that is opaque throughout has nothing to lose and is left out).
     """
+    return _read(path).rgb
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    rgb: Rgb
+    channels: int  # as stored
+    transparent: bool  # anywhere
+    tags: ImageTags
+
+    @property
+    def as_shown(self) -> bool:
+        """Whether the file holds these samples and says nothing else of them."""
+        return self.channels == 3 and self.tags == ImageTags()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is kept of an image that was looked at."""
+
+    shape: tuple[int, int]
+    bits: int
+    transparent: bool
+    profile: bool
+
+
+def _read(path: Path, *, drop_alpha: bool = False) -> _Image:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -120,19 +160,34 @@ def read_image(path: Path) -> Rgb:
         kind = f"{8 * raw.dtype.itemsize}-bit {'float' if raw.dtype.kind == 'f' else 'integer'}"
         raise InputError(f"{path}: {kind} samples; images of 8 and 16 bits per colour are supported")
     opaque = (1 << 8 * raw.dtype.itemsize) - 1
-    if raw.ndim == 3 and raw.shape[2] in (2, 4) and raw[..., -1].min() < opaque:
-        raise InputError(f"{path}: has transparent pixels, which would be lost; flatten it first")
+    transparent = raw.ndim == 3 and raw.shape[2] in (2, 4) and bool(raw[..., -1].min() < opaque)
+    if transparent and not drop_alpha:
+        raise InputError(
+            f"{path}: has transparent pixels, which would be lost; --drop-alpha goes on without them"
+        )
     deep = raw.dtype == np.uint16
     # Not IMREAD_COLOR_RGB for deep images: OpenCV 5.0 gives noise for 16-bit TIFF.
     colour = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR_RGB)
     if colour is None:
         raise InputError(f"{path}: not an image that can be read, or damaged")
-    return np.ascontiguousarray(colour[..., ::-1], np.uint16) if deep else np.asarray(colour, np.uint8)
+    rgb = np.ascontiguousarray(colour[..., ::-1], np.uint16) if deep else np.asarray(colour, np.uint8)
+    return _Image(rgb, 1 if raw.ndim == 2 else raw.shape[2], transparent, read_tags(data))
 
 
-def _shape_and_bits(path: Path) -> tuple[tuple[int, int], int]:
-    rgb = read_image(path)
-    return (rgb.shape[0], rgb.shape[1]), _bits(rgb)
+def _notices(files: list[Path], found: list[_Look]) -> list[str]:
+    looks = list(zip(files, found, strict=True))
+    lost = (
+        (
+            "the transparency of {} is dropped, as asked",
+            [file.name for file, look in looks if look.transparent],
+        ),
+        ("not carried over: the colour profile of {}", [file.name for file, look in looks if look.profile]),
+    )
+    return [
+        text.format(names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else ""))
+        for text, names in lost
+        if names
+    ]
 
 
 def _bits(rgb: Rgb) -> int:

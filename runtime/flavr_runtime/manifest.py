@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flavr_runtime._destination import is_stdout, is_stream
 from flavr_runtime._identity import file_hash, versions
 from flavr_runtime._option_groups import all_settings
 from flavr_runtime.errors import OutputError
@@ -29,8 +30,9 @@ FORMAT = 1
 def manifest_path(output: str, *, overwrite: bool) -> Path:
     """`out.mp4.json` for out.mp4, `frames.json` for a folder. Raises OutputError where none may be."""
     path = Path(output)
-    if output == "-":
-        raise OutputError("--manifest: standard output has no place for a file beside it; name one with -o")
+    if is_stream(output):
+        name = "standard output" if is_stdout(output) else output
+        raise OutputError(f"--manifest: {name} has no place for a file beside it; name one with -o")
     place = Path(f"{path.resolve() if path.is_dir() else path}.json")
     if place.exists() and not overwrite:
         raise OutputError(f"{place}: the file exists; use --overwrite, or leave --manifest out")

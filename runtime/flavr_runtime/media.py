@@ -9,10 +9,10 @@ from pathlib import Path
 
 import av
 
-from flavr_runtime._destination import STDOUT
+from flavr_runtime._destination import is_stream
 from flavr_runtime._sequences import NumberPattern, is_sequence
 from flavr_runtime.colour import writable_formats
-from flavr_runtime.encoders import OUTPUT_FORMATS, RAW_FORMATS
+from flavr_runtime.encoders import CONTAINERS, OUTPUT_FORMATS, RAW_FORMATS
 from flavr_runtime.errors import InputError, OutputError, UsageError, system_errors
 from flavr_runtime.frames import FrameSink
 from flavr_runtime.image_writer import ImageWriter
@@ -45,7 +45,7 @@ def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSo
     """
     options = options or ReadOptions()
     path = Path(path)
-    kind = options.format or ("y4m" if _is_stream(path) else None)
+    kind = options.format or ("y4m" if _is_piped_in(path) else None)
     if kind == "rawvideo":
         return PipeReader(path, _raw_video(path, options), drop_alpha=options.drop_alpha)
     for name, value in (("video-size", options.size), ("input-pixel-format", options.pixel_format)):
@@ -54,10 +54,12 @@ def open_source(path: Path | str, options: ReadOptions | None = None) -> MediaSo
     if kind == "y4m":
         return PipeReader(path, rate=options.rate, drop_alpha=options.drop_alpha)
     if not is_sequence(path):
+        if options.rate is not None:
+            raise UsageError(f"--framerate is for images, y4m and rawvideo: {path} has times of its own")
         return VideoReader(path, drop_alpha=options.drop_alpha)
     if options.rate is None:
         raise UsageError(f"{path}: images have no frame rate of their own; state it")
-    return ImageReader(path, options.rate)
+    return ImageReader(path, options.rate, drop_alpha=options.drop_alpha)
 
 
 @system_errors(OutputError)
@@ -78,19 +80,20 @@ def open_sink(
     images for a pattern (shots/%04d.tif), else a video.
 
     "-" is standard output. `container` is one of OUTPUT_FORMATS and overrides what the path asks for; by
-    default standard output is y4m. The other options are those of VideoWriter. Raises OutputError.
+    default standard output is y4m, as is a named pipe or a device whose name asks for nothing. The other
+    options are those of VideoWriter. Raises OutputError.
     """
     if str(path) == "":
         raise UsageError("'' is no output: give the name of a video file or of a folder, or - for a pipe")
     target = Path(path)
     if container not in (None, *OUTPUT_FORMATS):
         raise UsageError(f"unknown output format {container}; use one of {', '.join(OUTPUT_FORMATS)}")
-    if container is None and (str(path) == STDOUT or target.suffix.lower() == ".y4m"):
+    suffix, streamed = target.suffix.lower(), is_stream(path)
+    if container is None and (suffix == ".y4m" or (streamed and suffix not in CONTAINERS)):
         container = "y4m"
-    if work is not None and work.resume and (container in RAW_FORMATS or str(path) == STDOUT):
-        raise UsageError(
-            f"--resume: what goes to {path} as {container} cannot be continued; name a video file"
-        )
+    if work is not None and work.resume and (container in RAW_FORMATS or streamed):
+        kind = container or suffix[1:]
+        raise UsageError(f"--resume: what goes to {path} as {kind} cannot be continued; name a video file")
     if container in RAW_FORMATS:
         return PipeWriter(
             target,
@@ -104,6 +107,7 @@ def open_sink(
     if container is None and (
         NumberPattern.of(path) or target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep))
     ):
+        (options or EncodeOptions()).refuse(f"{path} stands for images, written without an encoder")
         return ImageWriter(target, source, overwrite=overwrite, work=work)
     return VideoWriter(
         target,
@@ -119,7 +123,7 @@ def open_sink(
     )
 
 
-def _is_stream(path: Path) -> bool:
+def _is_piped_in(path: Path) -> bool:
     return str(path) == STDIN or path.is_fifo() or path.suffix.lower() == ".y4m"
 
 

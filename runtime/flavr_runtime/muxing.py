@@ -13,7 +13,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from flavr_runtime._destination import StdoutDestination
+from flavr_runtime._destination import Destination
 from flavr_runtime.encoders import Container
 from flavr_runtime.errors import OutputError
 from flavr_runtime.passthrough import Carried, StreamCopy, carried_tags
@@ -70,7 +70,7 @@ class OutputFile:
                 f"file:{target}" if isinstance(target, str) else target,
                 "w",
                 format=self.layout.format,
-                container_options=dict(self.layout.options),
+                container_options=self.layout.options_for(self._traits.metadata),
             )
             stack.callback(container.close)
             container.metadata.update(carried_tags(self._traits.metadata))
@@ -122,11 +122,11 @@ class OpenOutput:
 
 
 class StreamedVideo:
-    """Encodes onto standard output, each frame as soon as it comes out of the encoder."""
+    """Encodes onto a stream, each frame as soon as it comes out of the encoder."""
 
-    def __init__(self, output: OutputFile) -> None:
+    def __init__(self, output: OutputFile, destination: Destination) -> None:
         self._output = output
-        self._destination = StdoutDestination()
+        self._destination = destination
         self._stack = contextlib.ExitStack()
         self._opened: OpenOutput | None = None
         self._last_pts = 0

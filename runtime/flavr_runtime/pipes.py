@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from flavr_runtime import _y4m
-from flavr_runtime._destination import STDOUT, Destination, FileDestination, StdoutDestination
+from flavr_runtime._destination import Destination, FileDestination, stream_destination
 from flavr_runtime._pictures import Pictures
 from flavr_runtime._pixel_formats import choose_pixel_format
 from flavr_runtime._y4m import Y4mHeader
@@ -33,7 +33,7 @@ from flavr_runtime.colour import (
 )
 from flavr_runtime.damage import Gap
 from flavr_runtime.encoders import EncodeOptions, Encoder
-from flavr_runtime.errors import InputError, OutputError, UsageError
+from flavr_runtime.errors import InputError, OutputError
 from flavr_runtime.frames import Frame, StreamInfo
 from flavr_runtime.traits import MediaSource, SourceTraits, interlaced_notice
 
@@ -148,7 +148,7 @@ class PipeReader:
             colour=colour,
             tick=1 / rate,
             sample_aspect_ratio=header.sample_aspect_ratio,
-            chroma_site=header.chroma_site or "left",
+            chroma_site=header.chroma_site,
         )
         kind = "y4m" if raw is None else "rawvideo"
         self._info = StreamInfo(
@@ -214,7 +214,7 @@ class PipeReader:
 
 
 class PipeWriter:
-    """y4m, or rawvideo (bare samples), to standard output ("-") or a file, each frame as soon as it is made.
+    """y4m, or rawvideo (bare samples), to standard output ("-"), a named pipe or a file, frame by frame.
 
     Neither format has timestamps: a frame is shown for 1 / rate. Raises OutputError, from the constructor for
     all that can be known there.
@@ -233,14 +233,9 @@ class PipeWriter:
     ) -> None:
         info, traits = source.info, source.traits
         options = options or EncodeOptions()
-        given = [name for name in ("codec", "crf", "preset") if getattr(options, name) is not None]
-        given += ["encoder-option"] if options.more else []
-        if given:
-            raise UsageError(f"{kind} is uncompressed: it takes no --{given[0]}")
-        self._destination: Destination = (
-            StdoutDestination()
-            if Path(path) == Path(STDOUT)
-            else FileDestination(Path(path), info.path, overwrite)
+        options.refuse(f"{kind} is uncompressed", but=["pixel-format"])
+        self._destination: Destination = stream_destination(Path(path), info.path) or FileDestination(
+            Path(path), info.path, overwrite
         )
         self._name = self._destination.name
         if not (info.constant_rate if constant_rate is None else constant_rate):
@@ -248,6 +243,7 @@ class PipeWriter:
         self._rate, self._kind, self._size = rate, kind, (info.width, info.height)
         pixel_format = _choose_format(kind, options.pixel_format, source)
         colour = traits.colour.for_format(pixel_format, info.width, info.height)
+        site_lost = traits.site_lost(pixel_format, _y4m.chroma_sites(pixel_format) if kind == "y4m" else ())
         self._header = Y4mHeader(
             info.width,
             info.height,
@@ -255,11 +251,11 @@ class PipeWriter:
             rate,
             sample_aspect_ratio=traits.sample_aspect_ratio,
             full_range=None if traits.colour.tag_range == 0 else colour.full_range,
-            chroma_site=traits.chroma_site,
+            chroma_site=None if site_lost else traits.chroma_site,
         )
         self._pictures = Pictures(pixel_format, traits.colour, colour)
         self._notices = [f"{kind} holds pictures only; left out: {', '.join(lost)}"] if (
-            lost := _lost(traits)
+            lost := [*_lost(traits), *site_lost]
         ) else []  # fmt: skip
         if pixel_format != traits.pixel_format:
             self._notices.append(f"{traits.pixel_format} is written as {pixel_format}")
@@ -345,7 +341,7 @@ class PipeWriter:
         try:
             yield
         except BrokenPipeError:
-            raise  # whoever read standard output has seen enough
+            raise  # whoever read it has seen enough
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise OutputError(f"{self._name}: the disk is full; free some space and run again") from error

@@ -18,6 +18,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
 
+from flavr_runtime._chroma_site import chroma_site_of
 from flavr_runtime._layouts import layout_name
 from flavr_runtime.colour import ColourSpec, bits_of, has_alpha, is_opaque, to_rgb
 from flavr_runtime.damage import Gap, GapBridge, readable_packets, scanned_packets
@@ -242,6 +243,7 @@ class VideoReader:
             hdr=HdrMetadata.of(first),
             display_matrix=_display_matrix(first),
             sample_aspect_ratio=stream.sample_aspect_ratio or None,
+            chroma_site=chroma_site_of(first),
             metadata=dict(container.metadata),
             stream_metadata=dict(stream.metadata),
             chapters=tuple(container.chapters()),

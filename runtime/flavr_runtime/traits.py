@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
-from flavr_runtime.colour import ColourSpec
+from flavr_runtime.colour import ColourSpec, is_420
 from flavr_runtime.damage import Gap
 from flavr_runtime.frames import FrameSource
 from flavr_runtime.hdr import HdrMetadata
@@ -16,10 +16,20 @@ from flavr_runtime.hdr import HdrMetadata
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-__all__ = ["AudioTrack", "ChromaSite", "MediaSource", "SourceTraits", "SubtitleTrack", "interlaced_notice"]
+__all__ = [
+    "CHROMA_SITES",
+    "AudioTrack",
+    "ChromaSite",
+    "MediaSource",
+    "SourceTraits",
+    "SubtitleTrack",
+    "interlaced_notice",
+]
 
-ChromaSite = Literal["left", "center", "topleft"]
+ChromaSite = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 """Where the chroma samples of 4:2:0 lie among the luma samples; MPEG's are left."""
+
+CHROMA_SITES: frozenset[ChromaSite] = frozenset(get_args(ChromaSite))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ class SourceTraits:
     hdr: HdrMetadata | None = None
     display_matrix: tuple[int, ...] | None = None  # FFmpeg's 9 fixed-point numbers; None = upright
     sample_aspect_ratio: Fraction | None = None  # width / height of one pixel; None = square or unknown
-    chroma_site: ChromaSite = "left"
+    chroma_site: ChromaSite | None = None  # of 4:2:0; None: not said, which is taken for left
     start_number: int | None = None  # of the first image of a numbered sequence
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
@@ -64,6 +74,11 @@ class SourceTraits:
     subtitles: tuple[SubtitleTrack, ...] = ()
     attachments: tuple[str, ...] = ()  # names of the files that Matroska carries, such as fonts
     other_streams: tuple[str, ...] = ()  # for people: "data track 3 (bin_data)"
+
+    def site_lost(self, pixel_format: str, held: Collection[ChromaSite]) -> list[str]:
+        """The chroma site, for people, where a result of `pixel_format` can say but `held`."""
+        lost = self.chroma_site not in (None, "left", *held) and is_420(pixel_format)
+        return [f"the place of its chroma samples, {self.chroma_site}"] if lost else []
 
 
 @runtime_checkable

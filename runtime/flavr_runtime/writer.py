@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +17,14 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from flavr_runtime._destination import STDOUT, check_place
+from flavr_runtime._containers import own_tags
+from flavr_runtime._destination import check_place, stream_destination
 from flavr_runtime._palette import to_palette
 from flavr_runtime._pictures import Pictures
 from flavr_runtime._pixel_formats import choose_pixel_format
-from flavr_runtime.colour import has_alpha
+from flavr_runtime.colour import has_alpha, is_420
 from flavr_runtime.encoders import (
+    Container,
     EncodeOptions,
     container_for,
     encoder_for,
@@ -33,7 +35,7 @@ from flavr_runtime.frames import Frame
 from flavr_runtime.muxing import EncodedVideo, OutputFile, StreamedVideo
 from flavr_runtime.passthrough import Carried, carried_tags, check_audio, downmix_notices, plan_subtitles
 from flavr_runtime.segmented import SegmentedVideo
-from flavr_runtime.traits import MediaSource
+from flavr_runtime.traits import MediaSource, SourceTraits
 from flavr_runtime.workfolder import DISK_FULL, WorkFolder
 
 __all__ = ["EncodeOptions", "VideoWriter"]
@@ -47,7 +49,7 @@ class VideoWriter:
     """A video file as a sink of frames; the file appears under its name when the `with` block ends well.
 
     The path "-" is standard output. `container`, FFmpeg's name for one (matroska, mp4), overrides what the
-    path's suffix asks for; standard output takes one of those that can be written without seeking.
+    path's suffix asks for; standard output and named pipes take those that can be written without seeking.
 
     With `constant_rate` (default: as the source), a frame is shown at exactly start + k / rate, else at its
     own `time`, and the last one is held until the source's end. `stretch` is how much longer than the source
@@ -84,8 +86,9 @@ class VideoWriter:
         self._layout = container_for(self._path, container)
         self._encoder, codec = encoder_for(self._path, self._layout, self._options)
         self._check_rate()
-        self._name = "standard output" if self._path == Path(STDOUT) else str(self._path)
-        if self._path != Path(STDOUT):
+        destination = stream_destination(self._path, self._info.path)
+        self._name = str(self._path) if destination is None else destination.name
+        if destination is None:
             check_place(self._path, self._info.path, overwrite)
         self._audio_wanted = audio and bool(self._traits.audio) and self._layout.holds_sound
         if audio and self._traits.audio and not self._audio_wanted:
@@ -108,11 +111,9 @@ class VideoWriter:
             )
         subtitles, notices = plan_subtitles(self._layout, self._traits.subtitles)
         self._notices += notices
-        lost = list(self._traits.other_streams)
-        if not self._layout.attachments:
-            lost += [f"attached file {name}" for name in self._traits.attachments]
-        if lost:
-            self._notices.append(f"not carried over: {', '.join(lost)}")
+        sites = self._layout.chroma_sites | self._encoder.chroma_sites
+        self._site = self._traits.chroma_site if self._traits.chroma_site in sites else None
+        self._notices += _lost(self._layout, self._traits, self._traits.site_lost(self._pixel_format, sites))
 
         self._time_base = self._choose_time_base()
         self._pictures = Pictures(self._pixel_format, self._traits.colour, self._colour)
@@ -134,9 +135,9 @@ class VideoWriter:
             ),
         )
         self._video: EncodedVideo = (
-            StreamedVideo(output)
-            if self._path == Path(STDOUT)
-            else SegmentedVideo(output, self._path, work or WorkFolder(self._path))
+            SegmentedVideo(output, self._path, work or WorkFolder(self._path))
+            if destination is None
+            else StreamedVideo(output, destination)
         )
         self._open = False
 
@@ -210,7 +211,12 @@ class VideoWriter:
             container.add_stream(
                 self._encoder.name,
                 rate=self._rate,
-                options=encoder_options(self._encoder, self._options, traits.hdr),
+                options=encoder_options(
+                    self._encoder,
+                    self._options,
+                    traits.hdr,
+                    self._site if is_420(self._pixel_format) else None,
+                ),
             ),
         )
         context = stream.codec_context
@@ -319,7 +325,7 @@ class VideoWriter:
         try:
             yield
         except BrokenPipeError:
-            raise  # whoever read standard output has seen enough
+            raise  # whoever read it has seen enough
         except (av.FFmpegError, OSError, ValueError) as error:
             number = getattr(error, "errno", None)
             if number in DISK_FULL:
@@ -328,3 +334,22 @@ class VideoWriter:
                 ) from error
             what = getattr(error, "strerror", None) or str(error)
             raise OutputError(f"{self._name}: {self._encoder.name} cannot write it ({what})") from error
+
+
+def _lost(layout: Container, traits: SourceTraits, more: Iterable[str]) -> list[str]:
+    """What of the source the container has no place for, one sentence each."""
+    named = own_tags(traits.metadata) if layout.own_tags is None else []
+    parts = {
+        f"the tags {', '.join(named)}": named,
+        "the chapters": traits.chapters and not layout.chapters,
+        **dict.fromkeys(traits.other_streams, True),
+        **dict.fromkeys((f"attached file {name}" for name in traits.attachments), not layout.attachments),
+        **dict.fromkeys(more, True),
+    }
+    others = [name for name, lost in parts.items() if lost]
+    turned = traits.display_matrix is not None and not layout.rotation
+    return [
+        *(traits.colour.srgb_notice() if layout.srgb else []),
+        *([f"{layout.format} has no rotation flag: the picture is shown as it was filmed"] if turned else []),
+        *([f"not carried over: {', '.join(others)}"] if others else []),
+    ]

@@ -53,9 +53,10 @@ def message_of(path: Path) -> str:
 
 
 def copy(source_path: Path, target: Path, *, overwrite: bool = False) -> None:
+    options = EncodeOptions(crf=4 if target.suffix == ".mp4" else None)
     with (
-        open_source(source_path, ReadOptions(rate=RATE)) as source,
-        open_sink(target, source, source.info.rate, EncodeOptions(crf=4), overwrite=overwrite) as sink,
+        open_source(source_path, ReadOptions(rate=RATE if is_sequence(source_path) else None)) as source,
+        open_sink(target, source, source.info.rate, options, overwrite=overwrite) as sink,
     ):
         for frame in source.frames():
             sink.write(frame)
@@ -107,7 +108,7 @@ def test_images_that_would_lose_something_are_named(folder: Path) -> None:
         "frame9.png: 16 bits per colour, but frame1.png has 8; all images must have one depth"
     )
     write_image(target, np.dstack([moving_square(0, 64, 48), np.full((48, 64), 9, np.uint8)]))
-    text = "frame9.png: has transparent pixels, which would be lost; flatten it first"
+    text = "frame9.png: has transparent pixels, which would be lost; --drop-alpha goes on without them"
     assert message_of(folder) == text
 
 
