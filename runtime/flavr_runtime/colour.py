@@ -12,7 +12,6 @@ averaging the same pixels, the matrices are applied in float32, and there is one
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Any
 
 import av
@@ -21,7 +20,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from flavr_runtime.errors import InputError
+from flavr_runtime._colour_spec import WEIGHTS, ColourSpec, is_rgb
 from flavr_runtime.frames import Rgb
 from flavr_runtime.profile import spending
 
@@ -32,33 +31,6 @@ __all__ = [
 
 Plane = NDArray[Any]
 """One plane of a frame, uint8 or uint16 [h, w], a view of the frame's memory."""
-
-# Kr and Kb of each matrix, by the number that AVFrame.colorspace holds (ITU-T H.273 matrix coefficients).
-_LUMA_WEIGHTS = {
-    1: ("bt709", 0.2126, 0.0722),
-    4: ("fcc", 0.30, 0.11),
-    5: ("bt601", 0.299, 0.114),
-    6: ("bt601", 0.299, 0.114),
-    7: ("smpte240m", 0.212, 0.087),
-    9: ("bt2020", 0.2627, 0.0593),
-}
-_WEIGHTS = {name: (kr, kb) for name, kr, kb in _LUMA_WEIGHTS.values()}
-# Matrices that are no plain 3x3 of R'G'B' at 8 bits: read as BT.709 their colours would be wrong.
-_REFUSED_MATRICES = {8: "YCgCo", 10: "BT.2020 constant luminance", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re"}
-_UNSPECIFIED = 2
-# FFmpeg's names of the tags that video has, by their numbers in H.273.
-_MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
-_PRIMARIES_NAMES = {
-    1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 11: "smpte431",
-    12: "smpte432",
-}  # fmt: skip
-_TRANSFER_NAMES = {
-    1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "iec61966-2-1",
-    14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67",
-}  # fmt: skip
-_MPEG_RANGE, _JPEG_RANGE = 1, 2
-# What is plainly wrong where it is taken for sRGB: linear light, PQ and HLG; BT.2020 and the two P3.
-_FAR_TRANSFERS, _FAR_PRIMARIES = {8, 16, 18}, {9, 11, 12}
 
 # The place of R, G and B in each pixel of the packed formats.
 _PACKED = {
@@ -75,86 +47,6 @@ _REORDERED = {
     "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "nv42": "yuv444p", "ya8": "gray",
     "p010le": "yuv420p10le", "p210le": "yuv422p10le", "p410le": "yuv444p10le", "nv20le": "yuv422p10le",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class ColourSpec:
-    """How a stream's numbers mean colours: the resolved meaning, and the tags as the stream carries them.
-
-    `matrix` is one of bt601, bt709, bt2020, smpte240m, fcc (YUV and gray) or rgb. The four `tag_` numbers are
-    those of ITU-T H.273 as FFmpeg stores them (2 = unspecified; range 0 = unspecified, 1 limited, 2 full).
-    """
-
-    matrix: str = "bt709"
-    full_range: bool = False
-    tag_matrix: int = _UNSPECIFIED
-    tag_range: int = 0
-    primaries: int = _UNSPECIFIED
-    transfer: int = _UNSPECIFIED
-
-    @classmethod
-    def of(cls, frame: av.VideoFrame) -> ColourSpec:
-        """Read a decoded frame's tags and settle what they leave open, as players do.
-
-        An unspecified matrix is BT.601 below 720 lines (and below 1280 columns, so that 1280x534 cinema crops
-        are HD) and BT.709 from there on; an unspecified range is limited for YUV and full for RGB and yuvj.
-        Raises InputError for a matrix that cannot be undone here.
-        """
-        name = frame.format.name
-        tags = (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
-        if _is_rgb(frame.format):
-            return cls("rgb", True, *tags)
-        if frame.colorspace in _REFUSED_MATRICES:
-            raise InputError(
-                f"the colour matrix {_REFUSED_MATRICES[frame.colorspace]} is not supported; "
-                "convert the video to BT.709 first"
-            )
-        known = _LUMA_WEIGHTS.get(frame.colorspace)
-        matrix = known[0] if known else ("bt601" if _is_small(frame.width, frame.height) else "bt709")
-        return cls(matrix, frame.color_range == _JPEG_RANGE or name.startswith("yuvj"), *tags)
-
-    def for_format(self, pixel_format: str, width: int, height: int) -> ColourSpec:
-        """This spec for a stream that is written as `pixel_format`.
-
-        A crossing between RGB and YUV changes it: RGB becomes BT.709 or, at small sizes, BT.601, limited
-        range, and is tagged so; YUV becomes full-range RGB. What yuvj implies is tagged where it is not.
-        """
-        is_rgb = av.VideoFormat(pixel_format).is_rgb
-        if is_rgb == (self.matrix == "rgb"):
-            implied = pixel_format.startswith("yuvj") or not self.full_range or is_rgb
-            return self if implied else replace(self, tag_range=_JPEG_RANGE)
-        if is_rgb:
-            return ColourSpec("rgb", True, 0, _JPEG_RANGE, self.primaries, self.transfer)
-        matrix, tag = ("bt601", 6) if _is_small(width, height) else ("bt709", 1)
-        return ColourSpec(matrix, False, tag, _MPEG_RANGE, self.primaries, self.transfer)
-
-    def tag(self, target: av.VideoFrame | av.VideoCodecContext) -> None:
-        """Give a frame or an encoder this stream's own tags."""
-        target.colorspace = self.tag_matrix
-        target.color_range = self.tag_range
-        target.color_primaries = self.primaries
-        target.color_trc = self.transfer
-
-    def ffmpeg_options(self) -> str:
-        """The tags as options of the ffmpeg program; empty where there are none."""
-        given = (
-            ("-colorspace", _MATRIX_NAMES.get(self.tag_matrix)),
-            ("-color_primaries", _PRIMARIES_NAMES.get(self.primaries)),
-            ("-color_trc", _TRANSFER_NAMES.get(self.transfer)),
-        )
-        return " ".join(f"{option} {name}" for option, name in given if name is not None)
-
-    def srgb_notice(self) -> list[str]:
-        """What to say where these colours are stored as they are, in a file that has no tags for them."""
-        far = [
-            *([_TRANSFER_NAMES[self.transfer]] if self.transfer in _FAR_TRANSFERS else []),
-            *([_PRIMARIES_NAMES[self.primaries]] if self.primaries in _FAR_PRIMARIES else []),
-        ]
-        said = "the colours are stored as they are, and shown as sRGB, which they are not"
-        return [f"{said}: {', '.join(far)}"] if far else []
-
-    def __str__(self) -> str:
-        return f"{self.matrix} {'full' if self.full_range else 'limited'} range"
 
 
 @spending("convert to RGB")
@@ -175,7 +67,7 @@ def to_rgb(frame: av.VideoFrame, spec: ColourSpec) -> Rgb:
         highest = (1 << _depth(name)) - 1
         return merged if highest in _WHITES else _round(merged * np.float32(65535 / highest), 16)
     if not (_PLANAR.match(name) or name == "nv12"):
-        rgb_like = _is_rgb(frame.format) or name not in _REORDERED
+        rgb_like = is_rgb(frame.format) or name not in _REORDERED
         rgb_name = "rgb48le" if bits_of(name) > 8 else "rgb24"
         other = frame.reformat(format=rgb_name if rgb_like else _REORDERED[name], interpolation=_POINT)
         return to_rgb(other, spec)
@@ -329,14 +221,6 @@ _WHITES = (255, 65535)
 _POINT = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 
-def _is_small(width: int, height: int) -> bool:
-    return height < 720 and width < 1280
-
-
-def _is_rgb(pixel_format: av.VideoFormat) -> bool:
-    return pixel_format.is_rgb or pixel_format.has_palette
-
-
 def _depth(pixel_format: str) -> int:
     match = _PLANAR.match(pixel_format) or _PLANAR_RGB.match(pixel_format)
     return int(match[1]) if match and match[1] else 8
@@ -415,7 +299,7 @@ def _levels(spec: ColourSpec, depth: int) -> tuple[int, int, int]:
 
 def _to_rgb_matrix(spec: ColourSpec, depth: int, white: int) -> NDArray[np.float64]:
     """[3, 4]: codes (Y, U, V, 1) of `depth` bits -> R, G, B in 0..`white`."""
-    kr, kb = _WEIGHTS[spec.matrix]
+    kr, kb = WEIGHTS[spec.matrix]
     kg = 1.0 - kr - kb
     black, luma, chroma = _levels(spec, depth)
     neutral = 1 << (depth - 1)
