@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+_LABELS = 9  # next to each other, without touching
+
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -35,7 +37,9 @@ def main(results: Path, average: float, start: float | None, output: Path, title
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     axes.plot(epochs, scores, marker="o", label="FLAVR, width 16")
     axes.axhline(average, color="gray", linestyle="--", label="averaging the middle frames")
-    for epoch, score in zip(epochs, scores, strict=True):
+    apart = -(-len(epochs) // _LABELS)
+    # from the last one backwards: that is the one that people want to read
+    for epoch, score in list(zip(epochs, scores, strict=True))[::-1][::apart]:
         axes.annotate(
             f"{score - average:+.2f}", (epoch, score), (0, 6), textcoords="offset points", ha="center"
         )
