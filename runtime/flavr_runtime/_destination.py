@@ -55,11 +55,26 @@ class FileDestination:
         self._partial.unlink(missing_ok=True)
 
 
-class StdoutDestination:
-    """Standard output, which is this result's alone from `target` on: what else is printed goes to stderr."""
+class _Stream:
+    """What is written is gone: there is nothing to publish or to discard, only an end."""
 
     def __init__(self) -> None:
         self._stream: BinaryIO | None = None
+
+    def publish(self) -> None:
+        self._close()
+
+    def discard(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+class StdoutDestination(_Stream):
+    """Standard output, which is this result's alone from `target` on: what else is printed goes to stderr."""
 
     @property
     def name(self) -> str:
@@ -77,29 +92,22 @@ class StdoutDestination:
         self._stream = os.fdopen(own, "wb", buffering=0)
         return self._stream
 
-    def publish(self) -> None:
-        self._close()
-
-    def discard(self) -> None:
-        self._close()
-
     def _close(self) -> None:
         if self._stream is not None:
             with contextlib.suppress(OSError):
                 os.dup2(self._stream.fileno(), 1)
-            self._stream.close()
-            self._stream = None
+        super()._close()
 
 
-class PipeDestination:
+class PipeDestination(_Stream):
     """A named pipe or a device: somebody else has made it, so it is written into and never replaced."""
 
     def __init__(self, path: Path, source: Path) -> None:
         """Raises OutputError where the result would flow back into its own source."""
         if source.exists() and path.samefile(source):
             raise OutputError(f"{path}: the output is the input; choose another name")
+        super().__init__()
         self._path = path
-        self._stream: BinaryIO | None = None
 
     @property
     def name(self) -> str:
@@ -115,17 +123,6 @@ class PipeDestination:
             self._close()
             raise OutputError(f"{self._path} is a terminal: name a file or a pipe")
         return self._stream
-
-    def publish(self) -> None:
-        self._close()
-
-    def discard(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
 
 
 def is_stdout(path: Path | str) -> bool:
