@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 _CANARY_RUNS = 3
+_NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guests are part of user time already
 
 
 class Machine:
@@ -27,11 +28,9 @@ class Machine:
 
     def busy_seconds(self) -> float | None:
         """CPU time of all cores and programs since the machine started, as far as it counts."""
-        times = psutil.cpu_times()
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        # guest time is part of user time already
-        counted = sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-        return float(counted)
+        times = psutil.cpu_times()._asdict()
+        # Added up, not taken off the sum of all: idle time's rounding would make it fall now and then.
+        return float(sum(seconds for kind, seconds in times.items() if kind not in _NOT_BUSY))
 
     def mhz(self) -> float | None:
         """The clock now, where the system tells; virtual machines often tell a constant."""

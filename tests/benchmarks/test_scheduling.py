@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import psutil
 import pytest
 
 from flavr_benchmarks.machine import Machine
@@ -164,3 +166,14 @@ def test_the_machine_says_how_busy_it_is() -> None:
     assert before is not None
     assert after is not None
     assert after >= before
+
+
+def test_a_machine_that_idles_is_not_busier_or_less_busy_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = namedtuple("kinds", "user system idle iowait steal guest")
+    now = kinds(51234.56, 30123.45, 1.1, 0.7, 7055.27, 12.5)
+    found = set()
+    for tick in range(1000):
+        idling = now._replace(idle=now.idle + tick / 100, iowait=now.iowait + tick / 300)
+        monkeypatch.setattr(psutil, "cpu_times", lambda times=idling: times)
+        found.add(Machine().busy_seconds())
+    assert found == {51234.56 + 30123.45 + 7055.27}
