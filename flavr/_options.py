@@ -66,6 +66,13 @@ def _number(text: str) -> int | float | str:
     return text
 
 
+def _listed(value: object) -> str:
+    """As `KeyValue` reads it."""
+    if not isinstance(value, list):
+        return str(value)
+    return ",".join(map(str, value)) + "," * (len(value) == 1)
+
+
 def recipe_option() -> click.Option:
     """--config, a TOML file that gives options; those on the command line win."""
 
@@ -87,7 +94,7 @@ def recipe_option() -> click.Option:
                 takes = f"takes a table, [{name}]" if several else "takes one value"
                 raise click.BadParameter(f"{path}: {name} {takes}, not {value}", context, option)
             if isinstance(value, dict):  # a table is an option that is given several times, KEY=VALUE
-                values[name] = [f"{key}={each}" for key, each in value.items()]
+                values[name] = [f"{key}={_listed(each)}" for key, each in value.items()]
         context.default_map = values
 
     return click.Option(

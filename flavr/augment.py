@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flavr._windows import roles
-from flavr.errors import DataError
+from flavr.errors import DataError, UsageError
 
 if TYPE_CHECKING:  # flavr.datasets uses this module
     from flavr.datasets.base import InterpolationDataset, Sample, Size
@@ -47,6 +47,7 @@ class Augmentation:
     jitter: float = 0.05  # brightness, contrast, saturation: factor 1 +- jitter; hue: +- jitter turns
     reverse: bool = True  # time runs backwards in half of the samples
     permute_channels: bool = False  # R, G and B in random order
+    turn: bool = False  # rows become columns in half of the samples: with the flips, all eight ways to lie
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Pair:
         """Crop and augment one sample.
@@ -88,6 +89,9 @@ class Augmentation:
 
         Returns:
             inputs float32 [B, 3, 4, h, w] and targets float32 [B, n, 3, h, w], both in [0, 1].
+
+        Raises:
+            UsageError: crops are to be turned and are not square.
         """
         draws = torch.rand(len(frames), _DRAWS, generator=generator)
         wanted = torch.tensor([self.flip, self.flip, self.reverse])
@@ -97,6 +101,18 @@ class Augmentation:
             frame.flip(list(itertools.compress(_FLIPS, row)))
             for frame, row in zip(frames, chosen, strict=True)
         ]
+        if self.turn:
+            height, width = frames.shape[-2:]
+            if height != width:
+                raise UsageError(
+                    f"crops of {width}x{height} cannot be turned: give them one side, or no turn"
+                )
+            # A draw more than the others take, and only here: seeds go on giving the samples they gave.
+            turned = (torch.rand(len(frames), generator=generator) < 0.5).tolist()
+            samples = [
+                frame.transpose(-1, -2) if turn else frame
+                for frame, turn in zip(samples, turned, strict=True)
+            ]
         if self.permute_channels:
             orders = _ORDERS[(draws[:, 7] * len(_ORDERS)).long()].to(frames.device)
             samples = [frame.index_select(1, order) for frame, order in zip(samples, orders, strict=True)]

@@ -38,7 +38,8 @@ Underscores and dashes mean the same in option names.
 
 
 def _run(**values: Any) -> None:
-    values["data_options"] = dict(values["data_options"])
+    for name in ("data_options", "val_data_options"):
+        values[name] = dict(values[name])
     config = TrainingConfig(**values)
 
     from flavr.training.run import train

@@ -34,6 +34,7 @@ class TrainingConfig:
     val_fraction: float | None = None  # of the videos; None: the data set's own test split
     val_windows: int | None = None  # at most so many, evenly spread; None: all
     data_options: Mapping[str, object] = field(default_factory=dict)  # what the data set understands besides
+    val_data_options: Mapping[str, object] = field(default_factory=dict)  # where those differ for validation
     check_data: bool = False
     num_workers: int | None = None  # per process; None: one per core, 1 with the CPU
     cache: Cache = "none"
@@ -45,6 +46,7 @@ class TrainingConfig:
     jitter: float = 0.05
     reverse: bool = True
     permute_channels: bool = False
+    turn: bool = False
     # network; None: as in the checkpoint that the run starts from, else as published
     arch: Arch | None = None
     width: int | None = None
@@ -184,7 +186,11 @@ class TrainingConfig:
 _NETWORK = ("arch", "width", "join", "upmode")  # fields that FlavrConfig has too
 
 
-_SPELLED = {"join": "--join-type", "data_options": "--data-option"}  # where the command line differs
+_SPELLED = {  # where the command line differs
+    "join": "--join-type",
+    "data_options": "--data-option",
+    "val_data_options": "--val-data-option",
+}
 
 
 def option(field_name: str) -> str:

@@ -51,6 +51,11 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             KeyValue(),
             "Anything else the data set understands, such as max_side=540 for video; repeatable.",
         ),
+        _Row(
+            "val_data_options",
+            KeyValue(),
+            "The same for validation alone, where it differs there; repeatable.",
+        ),
         _Row("check_data", None, "Read every image first, and name all that are missing or damaged."),
         _Row(
             "num_workers",
@@ -85,6 +90,7 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
         _Row(
             "permute_channels", bool, "Reorder R, G and B at random: for few videos, which hold few colours."
         ),
+        _Row("turn", bool, "Swap rows and columns of half of the samples, whose motion turns with them."),
     ),
     "Network": (
         _Row("arch", click.Choice(list(BLOCKS)), "Depth.", aliases=("--model",), unset="unet_18"),
@@ -236,7 +242,7 @@ def _click(row: _Row, default: Any) -> click.Option:
         type=row.kind,
         metavar=metavar,
         required=row.field == "data_root",
-        multiple=row.field == "data_options",
+        multiple=isinstance(row.kind, KeyValue),
         help=text,
         **given,  # not default=None, which click takes for a value
     )

@@ -183,9 +183,10 @@ def _open_data(config: TrainingConfig, n_outputs: int, ranks: Ranks) -> _Data:
     options = dict(config.data_options)
     if config.val_fraction is not None:
         options["val_fraction"] = config.val_fraction
+    val_options = {**options, **config.val_data_options}
     data = _Data(
         open_dataset(config.dataset, config.data_root, "train", n_outputs=n_outputs, **options),
-        open_dataset(config.dataset, config.data_root, "test", n_outputs=n_outputs, **options),
+        open_dataset(config.dataset, config.data_root, "test", n_outputs=n_outputs, **val_options),
     )
     if config.check_data and ranks.first:
         problems = data.train.check(decode=True, min_size=(config.crop, config.crop))
@@ -204,6 +205,7 @@ def _batches(config: TrainingConfig, dataset: InterpolationDataset, ranks: Ranks
         jitter=config.jitter,
         reverse=config.reverse,
         permute_channels=config.permute_channels,
+        turn=config.turn,
     )
     if config.cache == "device":
         if not isinstance(dataset, VideoDataset):

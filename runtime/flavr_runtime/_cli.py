@@ -22,7 +22,7 @@ def cli_errors() -> Iterator[None]:
     """Turn the errors of flavr_runtime into one line on stderr and an exit code.
 
     UsageError exits 2, any other FlavrRuntimeError 1, an interrupt 130; a reader that went away (`| head`)
-    exits 1 in silence. FLAVR_DEBUG=1 lets FlavrRuntimeError through, for the traceback.
+    exits 1 in silence, want of memory exits 1. FLAVR_DEBUG=1 lets errors through, for the traceback.
 
     Use it as a decorator right above the function, below click's: click's own handling of interrupts sits
     around the command and would win over one placed around `main`.
@@ -37,6 +37,12 @@ def cli_errors() -> Iterator[None]:
             raise
         click.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    except MemoryError as error:  # outside the network, where pictures are cut into tiles
+        if os.environ.get("FLAVR_DEBUG", "0") not in {"", "0"}:
+            raise
+        short = f"there is not enough memory ({error})" if str(error) else "there is not enough memory"
+        click.echo(f"error: {short}; free some, or take smaller pictures", err=True)
+        raise SystemExit(1) from None
     except KeyboardInterrupt as error:
         click.echo("interrupted", err=True)
         number = error.args[0] if error.args else signal.SIGINT

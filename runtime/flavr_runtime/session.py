@@ -180,6 +180,10 @@ class Session:
         if self._engine.warm_up and self._size is not None:
             self.run([np.zeros((*self._size, 3), np.uint8)] * WINDOW)
 
+    def close(self) -> None:
+        """Free the model and its memory, whoever still holds pictures prepared for it. It runs no more."""
+        del self._session
+
     def cancel(self) -> None:
         """Let the runs that are going on in other threads end at their next node, with a ModelError."""
         for options in tuple(self._running):

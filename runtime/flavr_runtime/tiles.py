@@ -165,12 +165,16 @@ class TiledSession:
         """
         pictures = [each.picture if isinstance(each, PreparedTiles) else each for each in frames]
         check_window(pictures)
+        height, width = pictures[0].shape[:2]
         while True:
-            tiling = self.tiling(*pictures[0].shape[:2])
+            tiling = self.tiling(height, width)
             try:
                 return self._run([self._ready(each) for each in frames], tiling)
             except OutOfMemoryError as error:
-                self._shrink(tiling, error)
+                failed = str(error)
+            except MemoryError as error:  # while pictures were converted, cut or joined
+                failed = f"a {width}x{height} picture in {tiling.count} parts: {str(error) or 'no memory'}"
+            self._shrink(tiling, failed)  # out here, where the error no longer holds what was computed
 
     def warm_up(self) -> None:
         """`Session.warm_up`, in smaller tiles where it does not fit.
@@ -184,17 +188,20 @@ class TiledSession:
             except OutOfMemoryError as error:
                 if self._tiling is None:
                     raise
-                self._shrink(self._tiling, error)
+                failed = str(error)
+            self._shrink(self._tiling, failed)
 
-    def _shrink(self, tiling: Tiling, error: OutOfMemoryError) -> None:
+    def _shrink(self, tiling: Tiling, failed: str) -> None:
         smaller = self._smaller(tiling)
         if smaller is None:
             cure = "--tile auto cuts it" if self._setting == "off" else "free some, or take a smaller one"
-            raise OutOfMemoryError(f"{error}: there is not enough memory; {cure}") from error
+            raise OutOfMemoryError(f"{failed}: there is not enough memory; {cure}")
         self.notices.append(f"{tiling} did not fit into memory: {smaller} from here on")
         self._tiling = smaller
-        if self._size is not None:
-            self.session = self._make(self._tile_size())
+        # A new one also where the old one takes any size: its arena keeps what the failed window had taken,
+        # and leaves nothing to convert and to join pictures in, nor to load a second one beside it.
+        self.session.close()
+        self.session = self._make(self._tile_size() if self._size is not None else None)
 
     def _ready(self, frame: Rgb | PreparedTiles) -> PreparedTiles:
         if not isinstance(frame, PreparedTiles):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from flavr.augment import Augmentation, AugmentedDataset, to_tensors
 from flavr.datasets import Sample
-from flavr.errors import DataError
+from flavr.errors import DataError, UsageError
 
 PLAIN = Augmentation(crop=None, flip=False, jitter=0.0, reverse=False)
 
@@ -81,6 +81,22 @@ def test_flips_and_reversal_turn_all_frames_alike_and_equally_often(
         (turned,) = (d for d in dims if torch.equal(result, frames.flip(d)))
         counts[turned] += 1
     assert min(counts.values()) > 100 / len(dims) * 0.5
+
+
+def test_turning_swaps_rows_and_columns_of_half_of_the_samples_and_shifts_no_other_draw(
+    frames: Tensor,
+) -> None:
+    plain = replace(PLAIN, crop=16, flip=True)
+    turned = 0
+    for seed in range(100):
+        before = in_time(*plain(sample_of(frames), seeded(seed)))
+        result = in_time(*replace(plain, turn=True)(sample_of(frames), seeded(seed)))
+        is_turned = torch.equal(result, before.transpose(-1, -2))
+        assert is_turned or torch.equal(result, before)
+        turned += is_turned
+    assert 30 < turned < 70
+    with pytest.raises(UsageError, match="crops of 28x20 cannot be turned"):
+        replace(PLAIN, turn=True)(sample_of(frames), seeded(0))
 
 
 def test_reversal_keeps_inputs_inputs(frames: Tensor) -> None:

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 
+from flavr.errors import DataError
 from flavr.losses import TERMS
 from flavr.train import main
 from tiny_vimeo import write_tiny_vimeo
@@ -74,6 +76,52 @@ def test_a_recipe_gives_options_and_the_command_line_wins(run: Run, tmp_path: Pa
     assert run("--config recipe.toml --max-epoch 1") == 0
     options = json.loads((tmp_path / "checkpoints/recipe/opts.json").read_text())["options"]
     assert (options["loss"], options["max_epoch"], options["flip"]) == ("1*MSE", 1, False)
+
+
+def test_lists_in_a_recipes_tables_and_what_differs_in_validation(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: dict[str, dict[str, object]] = {}
+
+    def note(_name: str, _root: Path, split: str, **options: object) -> None:
+        opened[split] = options
+        if split == "test":
+            raise DataError("seen enough")
+
+    monkeypatch.setattr("flavr.training.run.open_dataset", note)
+    (tmp_path / "recipe.toml").write_text(
+        'data_root = "datasets"\nnum_gpu = 0\ndataset = "video"\n[data_options]\nmin_motion = 0.5\n'
+        "max_side = 300\nstrides = [1, 2]\n[val_data_options]\nmin_motion = 1\nstrides = [1]\n"
+    )
+    assert run("--config recipe.toml") == 1
+    assert capsys.readouterr().err == "error: seen enough\n"
+    assert opened["train"] == {"n_outputs": 1, "min_motion": 0.5, "max_side": 300, "strides": (1, 2)}
+    assert opened["test"] == {"n_outputs": 1, "min_motion": 1, "max_side": 300, "strides": (1,)}
+    run("--config recipe.toml --val-data-option strides=4")
+    assert opened["test"]["strides"] == 4
+
+
+def test_want_of_memory_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        MemoryError(),
+    ):
+
+        def fail(*_: object, error: Exception = error, **_options: object) -> NoReturn:
+            raise error
+
+        monkeypatch.setattr("flavr.training.run.open_dataset", fail)
+        assert run("--data-root datasets --num-gpu 0") == 1
+        line = capsys.readouterr().err
+        assert line.startswith("error: there is not enough memory: ")
+        assert line.endswith("; smaller batches, crops or pictures take less\n")
+        assert line.count("\n") == 1
+    assert "no more is given" in line
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)

@@ -165,6 +165,12 @@ def failing_command(error: BaseException) -> click.Command:
         (ModelError("two\nlines"), 1, "error: two lines\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (BrokenPipeError(), 1, ""),
+        (MemoryError(), 1, "error: there is not enough memory; free some, or take smaller pictures\n"),
+        (
+            MemoryError("no 1.83 MiB"),
+            1,
+            "error: there is not enough memory (no 1.83 MiB); free some, or take smaller pictures\n",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clips import render_clip
-from flavr_runtime import Interpolator, OutOfMemoryError
+from flavr_runtime import Interpolator, OutOfMemoryError, tiles
 from flavr_runtime._run_options import SMALLEST_TILE
 from flavr_runtime.cli import command
 from flavr_runtime.errors import InputError, ModelError, UsageError
@@ -81,6 +81,16 @@ class FakeEngine:
         if height * width > self.most:
             raise RuntimeError(ORT_SAYS)
         return [(feed["frame1"] // 2 + feed["frame2"] // 2).astype(np.uint8)]
+
+
+def tiled_session(session: Session, engine: Any, setting: Any = "auto") -> TiledSession:
+    """What makes that session, on that engine, as often as it is asked."""
+
+    def make(_size: tuple[int, int] | None) -> Session:
+        session._session = engine
+        return session
+
+    return TiledSession(session.info, make, setting)
 
 
 @pytest.fixture
@@ -153,8 +163,7 @@ def test_the_whole_picture_is_taken_where_it_fits_and_the_least_work_where_it_do
 @pytest.mark.parametrize("setting", ["auto", 300])
 def test_where_memory_runs_out_smaller_tiles_are_taken_and_it_is_said(session: Session, setting: Any) -> None:
     engine = FakeEngine(most=160 * 136)
-    session._session = engine
-    tiled = TiledSession(session.info, lambda _size: session, setting)
+    tiled = tiled_session(session, engine, setting)
     frames = pictures(300, 400)
     (picture,) = tiled.run(frames)
     np.testing.assert_array_equal(picture, (frames[1] // 2 + frames[2] // 2).astype(np.uint8))
@@ -171,11 +180,11 @@ def test_where_memory_runs_out_smaller_tiles_are_taken_and_it_is_said(session: S
 def test_where_not_even_small_tiles_fit_or_there_are_to_be_none_the_run_ends_in_one_line(
     session: Session,
 ) -> None:
-    session._session = FakeEngine(most=0)
+    none = FakeEngine(most=0)
     with pytest.raises(OutOfMemoryError, match=r"^CPUExecutionProvider failed on a .*: there is not enough"):
-        TiledSession(session.info, lambda _size: session).run(pictures(300, 400))
+        tiled_session(session, none).run(pictures(300, 400))
     with pytest.raises(OutOfMemoryError, match=r"400x300 window of m\.onnx: .*; --tile auto cuts it$"):
-        TiledSession(session.info, lambda _size: session, "off").run(pictures(300, 400))
+        tiled_session(session, none, "off").run(pictures(300, 400))
 
 
 def test_with_a_size_given_every_session_is_made_for_its_tiles(session: Session) -> None:
@@ -183,9 +192,9 @@ def test_with_a_size_given_every_session_is_made_for_its_tiles(session: Session)
 
     def make(size: tuple[int, int] | None) -> Session:
         made.append(size)
+        session._session = FakeEngine(most=160 * 216)
         return session
 
-    session._session = FakeEngine(most=160 * 216)
     tiled = TiledSession(session.info, make, size=(300, 400))
     frames = pictures(300, 400)
     prepared = [tiled.prepare(frame) for frame in frames]
@@ -204,21 +213,58 @@ def test_other_failures_are_not_taken_for_want_of_memory(session: Session) -> No
         def run(self, *_: object) -> Sequence[object]:
             raise RuntimeError("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions")
 
-    session._session = Broken()
     with pytest.raises(ModelError, match="INVALID_ARGUMENT") as caught:
-        TiledSession(session.info, lambda _size: session).run(pictures(40, 40))
+        tiled_session(session, Broken()).run(pictures(40, 40))
     assert not isinstance(caught.value, OutOfMemoryError)
 
 
+def test_what_pictures_are_joined_in_counts_as_well_and_a_new_session_frees_the_memory(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [MemoryError("Unable to allocate 1.83 MiB")]
+    rounded = tiles._rounded
+
+    def short_once(*args: Any, **options: Any) -> Rgb:
+        if left:
+            raise left.pop()
+        return rounded(*args, **options)
+
+    monkeypatch.setattr(tiles, "_rounded", short_once)
+    made: list[Session] = []
+
+    def make(_size: tuple[int, int] | None) -> Session:
+        made.append(Session(session.info, CPU))
+        return made[-1]
+
+    tiled = TiledSession(session.info, make, 216)
+    frames = pictures(300, 400)
+    before = [tiled.prepare(frame) for frame in frames]
+    (picture,) = tiled.run(before)
+    (expected,) = Interpolator(session.info.path, provider="cpu").between(*frames)
+    np.testing.assert_array_equal(picture, expected)
+    assert len(tiled.notices) == 1
+    assert len(made) == 2
+    with pytest.raises(AttributeError):  # gone, though `before` still refers to its session
+        _ = made[0].engine
+    left.append(MemoryError())
+    with pytest.raises(
+        OutOfMemoryError, match=r"^a 130x130 picture in 4 parts: no memory: there is not enough"
+    ):
+        TiledSession(session.info, make, 128).run(pictures(130, 130))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its address space")
-def test_ort_really_raises_what_is_taken_for_want_of_memory() -> None:
-    code = """
+@pytest.mark.parametrize(
+    "megabytes", [40, 75, 95]
+)  # at the last two the engine fits, and what is around it does not
+def test_ort_really_raises_what_is_taken_for_want_of_memory(megabytes: int) -> None:
+    code = f"""
 import resource
 import numpy as np
 from flavr_runtime import Interpolator
 interpolator = Interpolator(provider="cpu", threads=1)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 60_000_000,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + {megabytes}_000_000,) * 2)
 interpolator._tiles._budget = None  # as where the system does not tell
 interpolator.between(*[np.zeros((400, 400, 3), np.uint8)] * 4)
 print(interpolator.late_notices[0])
