@@ -329,9 +329,9 @@ def table(reports: tuple[Path, ...], into: Path | None, check: bool) -> None:
     from flavr_benchmarks.readme import put_into, readme_table
     from flavr_benchmarks.schema import read_report
 
-    text = readme_table([read_report(path) for path in sorted(reports)])
     if into is None and check:
         raise UsageError("--check compares with a file; name it: --into README.md")
+    text = readme_table([read_report(path) for path in sorted(reports)])
     if into is None:
         click.echo(text)
     else:

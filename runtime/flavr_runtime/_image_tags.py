@@ -29,22 +29,24 @@ _SOS = 0xDA
 class ImageTags:
     turned: bool = False  # shown otherwise than stored
     profile: bool = False  # its numbers mean other colours than usual
+    coded: bool = False  # which numbers say (cICP), and those come before any profile
     plain: bool = True  # as far as the file says it: R, G and B for every pixel, and nothing else
 
 
 def read_tags(data: bytes) -> ImageTags:
     """The tags of a PNG, JPEG, WebP or TIFF file, whose damaged parts are passed over."""
-    turned = profile = False
+    turned = profile = coded = False
     plain = True
     for name, content in _blocks(data):
         if name in _EXIF:
             turned |= _tiff_tags(content.removeprefix(b"Exif\0\0")).get(_ORIENTATION, _UPRIGHT) != _UPRIGHT
         profile |= name in _PROFILES and content != _SRGB.get(name)
+        coded |= name == b"cICP"
         place, usual = _COLOURS.get(name, (0, None))
         plain &= usual is None or content[place : place + 1] == bytes([usual])
     tags = _tiff_tags(data)
     turned |= tags.get(_ORIENTATION, _UPRIGHT) != _UPRIGHT
-    return ImageTags(turned, profile or _TIFF_PROFILE in tags, plain)
+    return ImageTags(turned, profile or _TIFF_PROFILE in tags, coded, plain)
 
 
 def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -15,6 +15,7 @@ from typing import Self
 
 import cv2
 
+from flavr_runtime._icc import encode_with_profile, holds
 from flavr_runtime._sequences import NumberPattern, is_sequence
 from flavr_runtime.colour import at_depth
 from flavr_runtime.errors import OutputError
@@ -31,14 +32,17 @@ class ImageKind:
 
     bits: int = 8  # the most that it holds
     lossless: bool = True
+    profile: int = 0  # bytes of the largest colour profile that OpenCV puts into it
     settings: Sequence[int] = ()  # OpenCV's
 
 
 # JPEG: full chroma and a quality at which the loss is not seen: every other image is a source image, whose
 # bytes are copied, and a visible loss would flicker. PNG: zlib's fastest, 13 ms for an 854x480 frame.
-_PNG = ImageKind(16, settings=(cv2.IMWRITE_PNG_COMPRESSION, 1))
+# A profile must fit into one JPEG segment, 65,533 bytes with 14 of its own; libpng reads none above 8 MB.
+_PNG = ImageKind(16, profile=8_000_000, settings=(cv2.IMWRITE_PNG_COMPRESSION, 1))
 _JPEG = ImageKind(
     lossless=False,
+    profile=65_519,
     settings=(
         cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ),
@@ -51,7 +55,7 @@ IMAGE_KINDS = {
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".bmp": ImageKind(),
-    ".webp": ImageKind(settings=(cv2.IMWRITE_WEBP_QUALITY, 101)),  # above 100: lossless
+    ".webp": ImageKind(profile=8_000_000, settings=(cv2.IMWRITE_WEBP_QUALITY, 101)),  # above 100: lossless
 }
 _IN_FOLDER = NumberPattern(Path(), "", 6, ".png")
 _NUMBERED = re.compile(r"\d{6,}\.png")
@@ -97,7 +101,16 @@ class ImageWriter:
         self._partial = self._work.path / "images"
         self._number = 1 if source.traits.start_number is None else source.traits.start_number
         self._count = self._kept = self._continued_at = 0
-        self._notices = _lost(source.traits)
+        profile = source.traits.icc_profile
+        self._profile = None
+        if (
+            profile is not None
+            and len(profile) <= self._kind.profile
+            and holds(self._image(0).suffix, profile)
+        ):
+            self._profile = profile
+        self._copies = self._profile == profile  # else those would be the only ones that have it
+        self._notices = _lost(source.traits, profile=profile != self._profile)
         if source.traits.display_matrix is not None:
             self._notices.append("the images are stored as filmed: the video's rotation flag is left out")
         if source.info.bits > self._kind.bits:
@@ -123,12 +136,12 @@ class ImageWriter:
         if self._count <= self._continued_at:
             return
         with self._mapped_errors():
-            if isinstance(frame.source, Path) and _same_kind(frame.source, target):
+            if self._copies and isinstance(frame.source, Path) and _same_kind(frame.source, target):
                 data = frame.source.read_bytes()
             else:
                 rgb = frame.rgb if frame.rgb.dtype.itemsize * 8 <= self._kind.bits else at_depth(frame.rgb, 8)
                 bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-                data = cv2.imencode(target.suffix, bgr, list(self._kind.settings))[1].tobytes()
+                data = encode_with_profile(target.suffix, bgr, self._kind.settings, self._profile)
             write_durably(target, data)
         self._kept = self._count
 
@@ -199,7 +212,7 @@ def _kind_of(path: Path | str, names: NumberPattern) -> ImageKind:
     return IMAGE_KINDS[suffix]
 
 
-def _lost(traits: SourceTraits) -> list[str]:
+def _lost(traits: SourceTraits, *, profile: bool) -> list[str]:
     aspect = traits.sample_aspect_ratio or Fraction(1)
     shape = f"the shape of its pixels, {aspect.numerator}:{aspect.denominator} (images have square ones)"
     parts = {
@@ -207,6 +220,7 @@ def _lost(traits: SourceTraits) -> list[str]:
         **dict.fromkeys([*map(str, traits.subtitles), *traits.other_streams], True),
         str(traits.hdr): traits.hdr,
         shape: aspect != 1,
+        "the colour profile": profile,
     }
     others = [name for name, present in parts.items() if present]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Self
 import cv2
 import numpy as np
 
+from flavr_runtime._icc import decode_with_profile
 from flavr_runtime._image_tags import ImageTags, read_tags
 from flavr_runtime._sequences import NumberPattern, image_files
 from flavr_runtime.damage import Gap
@@ -55,7 +57,8 @@ class ImageReader:
                     f"{file}: {other.bits} bits per colour, but {self._files[0].name} has {bits}; "
                     "all images must have one depth"
                 )
-        self._notices = _notices(self._files, found)
+        self._digest = found[0].icc if len({look.icc for look in found}) == 1 else None
+        self._notices = _notices(self._files, found, self._digest)
         kinds = " and ".join(sorted({path.suffix.lower()[1:] for path in self._files}))
         count = len(self._files)
         self._info = StreamInfo(self._path, width, height, rate, True, count, f"{count} {kinds} images", bits)
@@ -64,6 +67,7 @@ class ImageReader:
             pixel_format="rgb24" if bits == 8 else "rgb48le",
             end=count / rate,
             tick=1 / rate,
+            icc_profile=None if self._digest is None else _read(self._files[0], drop_alpha=drop_alpha).icc,
             start_number=None if pattern is None else pattern.number(self._files[0].name),
         )
 
@@ -88,14 +92,14 @@ class ImageReader:
         """Every image in order. Raises InputError if one has changed meanwhile.
 
         Frame.source is the path of an image that holds just what is shown. One that is turned, grey, has an
-        opaque alpha channel or a colour profile would stick out among new images, which are nothing of that.
+        opaque alpha channel or a profile that others have not would stick out among new images.
         """
         for index, path in enumerate(self._files):
             image = _read(path, drop_alpha=self._drop_alpha)
             rgb = image.rgb
             if rgb.shape[:2] != (self._info.height, self._info.width) or _bits(rgb) != self._info.bits:
                 raise InputError(f"{path}: changed its size or depth while it was being read")
-            yield Frame(rgb, index / self._info.rate, path if image.as_shown else None)
+            yield Frame(rgb, index / self._info.rate, path if image.as_shown(self._digest) else None)
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +112,7 @@ class ImageReader:
     def _look_at(self, path: Path) -> _Look:
         image = _read(path, drop_alpha=self._drop_alpha)
         shape = (image.rgb.shape[0], image.rgb.shape[1])
-        return _Look(shape, _bits(image.rgb), image.transparent, image.tags.profile)
+        return _Look(shape, _bits(image.rgb), image.transparent, image.tags.profile, image.digest)
 
 
 def read_image(path: Path) -> Rgb:
@@ -126,11 +130,16 @@ class _Image:
     channels: int  # as stored
     transparent: bool  # anywhere
     tags: ImageTags
+    icc: bytes | None  # a profile that new images can be given
 
     @property
-    def as_shown(self) -> bool:
-        """Whether the file holds these samples and says nothing else of them."""
-        return self.channels == 3 and self.tags == ImageTags()
+    def digest(self) -> bytes | None:
+        return None if self.icc is None else hashlib.blake2b(self.icc).digest()
+
+    def as_shown(self, carried: bytes | None) -> bool:
+        """Whether the file holds these samples and says nothing else of them than the profile carried."""
+        has_it = carried is not None and self.digest == carried
+        return self.channels == 3 and self.tags == ImageTags(profile=has_it)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,7 @@ class _Look:
     bits: int
     transparent: bool
     profile: bool
+    icc: bytes | None  # its digest: some profiles are larger than their images
 
 
 def _read(path: Path, *, drop_alpha: bool = False) -> _Image:
@@ -153,7 +163,7 @@ def _read(path: Path, *, drop_alpha: bool = False) -> _Image:
     if data.find(mark, len(data) // 2) < 0:
         raise InputError(f"{path}: the image is cut off")
     buffer = np.frombuffer(data, np.uint8)
-    raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if data else None
+    raw, icc = decode_with_profile(buffer) if data else (None, None)
     if raw is None:
         raise InputError(f"{path}: not an image that can be read, or damaged")
     if raw.dtype not in (np.uint8, np.uint16):
@@ -171,17 +181,21 @@ def _read(path: Path, *, drop_alpha: bool = False) -> _Image:
     if colour is None:
         raise InputError(f"{path}: not an image that can be read, or damaged")
     rgb = np.ascontiguousarray(colour[..., ::-1], np.uint16) if deep else np.asarray(colour, np.uint8)
-    return _Image(rgb, 1 if raw.ndim == 2 else raw.shape[2], transparent, read_tags(data))
+    tags = read_tags(data)
+    return _Image(rgb, 1 if raw.ndim == 2 else raw.shape[2], transparent, tags, None if tags.coded else icc)
 
 
-def _notices(files: list[Path], found: list[_Look]) -> list[str]:
+def _notices(files: list[Path], found: list[_Look], carried: bytes | None) -> list[str]:
     looks = list(zip(files, found, strict=True))
     lost = (
         (
             "the transparency of {} is dropped, as asked",
             [file.name for file, look in looks if look.transparent],
         ),
-        ("not carried over: the colour profile of {}", [file.name for file, look in looks if look.profile]),
+        (
+            "not carried over: the colour profile of {}",
+            [file.name for file, look in looks if look.profile and carried is None],
+        ),
     )
     return [
         text.format(names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else ""))

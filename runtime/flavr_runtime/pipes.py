@@ -369,6 +369,7 @@ def _lost(traits: SourceTraits) -> list[str]:
         "the sound": traits.audio,
         "the chapters": traits.chapters,
         "the rotation flag": traits.display_matrix,
+        "the colour profile": traits.icc_profile,
         str(traits.hdr): traits.hdr,
         **dict.fromkeys([*map(str, traits.subtitles), *traits.other_streams], True),
     }

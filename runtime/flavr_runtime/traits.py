@@ -64,6 +64,7 @@ class SourceTraits:
     origin: Fraction = Fraction(0)  # container clock = Frame.time + origin
     hdr: HdrMetadata | None = None
     display_matrix: tuple[int, ...] | None = None  # FFmpeg's 9 fixed-point numbers; None = upright
+    icc_profile: bytes | None = None  # of all images of a sequence; None: none, or not the same one
     sample_aspect_ratio: Fraction | None = None  # width / height of one pixel; None = square or unknown
     chroma_site: ChromaSite | None = None  # of 4:2:0; None: not said, which is taken for left
     start_number: int | None = None  # of the first image of a numbered sequence

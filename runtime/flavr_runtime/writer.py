@@ -342,6 +342,7 @@ def _lost(layout: Container, traits: SourceTraits, more: Iterable[str]) -> list[
     parts = {
         f"the tags {', '.join(named)}": named,
         "the chapters": traits.chapters and not layout.chapters,
+        "the colour profile": traits.icc_profile,
         **dict.fromkeys(traits.other_streams, True),
         **dict.fromkeys((f"attached file {name}" for name in traits.attachments), not layout.attachments),
         **dict.fromkeys(more, True),

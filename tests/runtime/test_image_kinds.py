@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from clips import moving_square
-from flavr_runtime.errors import InputError
+from flavr_runtime._icc import decode_with_profile, encode_with_profile
+from flavr_runtime.errors import InputError, OutputError
 from flavr_runtime.frames import Frame
+from flavr_runtime.image_writer import ImageWriter
 from flavr_runtime.images import ImageReader, read_image
 from flavr_runtime.media import ReadOptions, open_sink, open_source
 
@@ -135,6 +139,113 @@ def test_a_colour_profile_that_is_left_out_is_said(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((LIKE_NEW_ONES | UNLIKE_NEW_ONES)[name])
     with ImageReader(tmp_path, RATE) as reader:
         assert reader.notices == ["not carried over: the colour profile of profile.jpg"]
+
+
+def icc_profile(space: bytes = b"RGB ", size: int = 300) -> bytes:
+    """As far as any reader here looks: of D50, without tags but one, which is padding."""
+    head = size.to_bytes(4) + b"test\x04\0\0\0mntr" + space + b"XYZ " + bytes(12) + b"acsp" + bytes(28)
+    d50 = bytes.fromhex("0000f6d6000100000000d32d")
+    tag = (1).to_bytes(4) + b"cprt" + (144).to_bytes(4) + (size - 144).to_bytes(4)
+    return (
+        (head + d50).ljust(128, b"\0") + tag + b"text" + bytes(4) + bytes(n % 251 for n in range(size - 152))
+    )
+
+
+def profiled(suffix: str, profile: bytes, index: int = 0) -> bytes:
+    return encode_with_profile(suffix, square(index), (), profile)
+
+
+def profile_in(file: Path) -> bytes | None:
+    return decode_with_profile(np.frombuffer(file.read_bytes(), np.uint8))[1]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_the_colour_profile_of_all_images_is_that_of_the_new_ones(
+    suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    profile = icc_profile(size=65_516)  # the largest that a JPEG holds, in fours
+    source, copy, new = through(profiled(suffix, profile), suffix, tmp_path)
+    assert copy.read_bytes() == source.read_bytes()
+    assert profile_in(new) == profile
+    assert np.abs(read_image(new).astype(int) - read_image(source)).mean() < 3
+    assert capfd.readouterr() == ("", "")  # OpenCV's libraries have nothing to complain of
+
+
+def test_other_kinds_of_images_get_the_profile_too_or_say_that_they_cannot(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    profile = icc_profile(size=65_520)
+    (tmp_path / "in/1.png").write_bytes(profiled(".png", profile))
+    for suffix, held in ((".webp", profile), (".tif", None), (".jpg", None)):
+        out = tmp_path / suffix[1:] / f"%d{suffix}"
+        with (
+            open_source(tmp_path / "in", ReadOptions(rate=RATE)) as reader,
+            open_sink(out, reader, RATE) as sink,
+        ):
+            assert reader.notices == []
+            assert sink.notices == ([] if held else ["not carried over: the colour profile"])
+            for frame in reader.frames():
+                sink.write(frame)
+        assert profile_in(out.parent / f"1{suffix}") == held
+
+
+def test_a_profile_that_libpng_refuses_does_not_end_in_broken_images(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    odd = icc_profile(size=301)  # version 4 is counted in fours
+    (tmp_path / "in/1.jpg").write_bytes(profiled(".jpg", odd))
+    with (
+        open_source(tmp_path / "in", ReadOptions(rate=RATE)) as reader,
+        open_sink(tmp_path / "out/%d.png", reader, RATE) as sink,
+    ):
+        assert reader.traits.icc_profile == odd
+        assert sink.notices == ["not carried over: the colour profile"]
+        for frame in reader.frames():
+            sink.write(frame)
+    np.testing.assert_array_equal(read_image(tmp_path / "out/1.png"), read_image(tmp_path / "in/1.jpg"))
+    with pytest.raises(OutputError, match=r"OpenCV cannot write this picture as \.png"):
+        profiled(".png", odd)
+
+
+def test_a_source_whose_profile_has_no_place_in_the_new_ones_is_not_copied(tmp_path: Path) -> None:
+    data = encoded(".tif", square())
+    (tmp_path / "1.tif").write_bytes(data)
+    reader = ImageReader(tmp_path, RATE)
+    traits = replace(reader.traits, icc_profile=icc_profile())  # as if OpenCV read them from TIFF
+    source = SimpleNamespace(info=reader.info, traits=traits)
+    with ImageWriter(tmp_path / "out/%d.tif", source) as sink:
+        assert sink.notices == ["not carried over: the colour profile"]
+        (tmp_path / "1.tif").write_bytes(data + b"more")
+        for frame in reader.frames():
+            assert frame.source is not None
+            sink.write(frame)
+    assert (tmp_path / "out/1.tif").read_bytes() == data
+
+
+def test_a_video_has_no_place_for_the_profile(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(profiled(".png", icc_profile()))
+    for name in ("out.mp4", "-"):
+        with open_source(tmp_path, ReadOptions(rate=RATE)) as reader:
+            sink = open_sink(tmp_path / name if name != "-" else name, reader, RATE)
+            assert any("the colour profile" in notice for notice in sink.notices)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        profiled(".png", icc_profile(size=304)),
+        profiled(".png", icc_profile(b"GRAY")),
+        png_with(encoded(".png", square()), b"iCCP", b"cut off\0\0" + zlib.compress(icc_profile()[:-1])),
+        png_with(profiled(".png", icc_profile()), b"cICP", bytes((12, 13, 0, 1))),
+        encoded(".png", square()),
+    ],
+    ids=["another", "grey", "cut off", "cICP", "none"],
+)
+def test_a_profile_that_is_not_that_of_all_is_left_out_of_all(tmp_path: Path, other: bytes) -> None:
+    (tmp_path / "1.png").write_bytes(profiled(".png", icc_profile()))
+    (tmp_path / "2.png").write_bytes(other)
+    with ImageReader(tmp_path, RATE) as reader:
+        assert reader.traits.icc_profile is None
+        assert reader.notices[0].startswith("not carried over: the colour profile of 1.png")
+        assert next(frame.source is None for frame in reader.frames())
 
 
 def test_transparent_images_are_read_where_that_is_asked_for(tmp_path: Path) -> None:
