@@ -1,13 +1,18 @@
-"""Small clips, rendered here and named by what makes them awkward."""
+"""Small clips, rendered here and named by what makes them awkward, and a stand-in for ONNX Runtime."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clips import Sound, render_clip
+from fake_onnxruntime import FakeOrt, Install
+from flavr_runtime import providers
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +80,36 @@ def clip_cut_off(clip_folder: Path, clip_plain: Path) -> Path:
     path = clip_folder / "cut_off.mp4"
     path.write_bytes(clip_plain.read_bytes()[: clip_plain.stat().st_size // 2])
     return path
+
+
+@pytest.fixture
+def fake_ort(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a FakeOrt in place of onnxruntime, with its wheel as the only one installed, on Linux."""
+
+    def install(*listed: str, **kwargs: Any) -> FakeOrt:
+        fake = FakeOrt(*listed, **kwargs)
+        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+        return fake
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(providers, "_REGISTERED", set())
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_migraphx", None)  # in case the machine has AMD's plugin
+    monkeypatch.setattr(providers, "installed_wheels", lambda: {"onnxruntime": "9.9.9"})
+    return install
+
+
+@pytest.fixture
+def amd_plugin(
+    fake_ort: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], FakeOrt]:
+    """Install AMD's plugin package, which has to be registered, with the given library path."""
+
+    def install(library: str) -> FakeOrt:
+        module = tmp_path / "onnxruntime_ep_migraphx.py"
+        module.write_text(f"def get_library_path():\n    return {library!r}\n")
+        return fake_ort()
+
+    fake_ort()
+    monkeypatch.delitem(sys.modules, "onnxruntime_ep_migraphx")
+    monkeypatch.syspath_prepend(tmp_path)
+    return install

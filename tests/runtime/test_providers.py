@@ -6,19 +6,15 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
+from fake_onnxruntime import FakeOrt, Install
 from flavr_runtime import _probe_model, providers
-from flavr_runtime._provider_options import overridden
 from flavr_runtime.errors import ProviderError, UsageError
-from flavr_runtime.providers import PROVIDER_CHOICES, PROVIDERS, probe, select, session_providers
+from flavr_runtime.providers import PROVIDERS, probe, select, session_providers
 
 CUDA_LOG = (
     "\x1b[1;31m2026-01-02 03:04:05.6 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()] "
@@ -30,80 +26,6 @@ NOTHING_PLACED = (
     "[ONNXRuntimeError] : 1 : FAIL : This session contains graph nodes that are assigned to the default CPU "
     "EP, but fallback to CPU EP has been explicitly disabled by the user."
 )
-
-
-class FakeOrt(types.ModuleType):
-    """An `onnxruntime` whose providers do what a test says.
-
-    listed: what get_available_providers() claims. behaviour: per provider, a function that is called when a
-    session is made and returns the provider that the session ends on; by default it works.
-    """
-
-    package_name = "onnxruntime-fake"
-    __version__ = "9.9.9"
-
-    def __init__(self, *listed: str, behaviour: Mapping[str, Callable[[], str]] | None = None) -> None:
-        super().__init__("onnxruntime")
-        self.listed = [*listed, "CPUExecutionProvider"]
-        self.behaviour = dict(behaviour or {})
-        self.made: list[tuple[list[Any], dict[str, str]]] = []  # providers and configuration of each session
-        self.registered: list[tuple[str, str]] = []
-        self.result: Any = _probe_model.EXPECTED
-        self.run_error: Exception | None = None
-        self.SessionOptions = FakeOptions
-        self.InferenceSession = self._session
-
-    def get_available_providers(self) -> list[str]:
-        return list(self.listed)
-
-    def register_execution_provider_library(self, name: str, path: str) -> None:
-        self.registered.append((name, path))
-        if "without_device" not in path:
-            self.listed.append(name)
-
-    def _session(
-        self, model: bytes, options: FakeOptions, *, providers: list[Any], enable_fallback: int
-    ) -> Any:
-        assert model == _probe_model.MODEL
-        assert enable_fallback == 0
-        self.made.append((providers, options.config))
-        name = providers[0][0]
-        used = self.behaviour[name]() if name in self.behaviour else name
-
-        def run(_names: None, inputs: dict[str, Any]) -> list[Any]:
-            assert np.array_equal(inputs["x"], _probe_model.INPUT)
-            if self.run_error:
-                raise self.run_error
-            return [np.array(self.result)]
-
-        return types.SimpleNamespace(get_providers=lambda: [used, "CPUExecutionProvider"], run=run)
-
-
-class FakeOptions:
-    def __init__(self) -> None:
-        self.config: dict[str, str] = {}
-
-    def add_session_config_entry(self, key: str, value: str) -> None:
-        self.config[key] = value
-
-
-Install = Callable[..., FakeOrt]
-
-
-@pytest.fixture
-def fake_ort(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a FakeOrt in place of onnxruntime, with its wheel as the only one installed, on Linux."""
-
-    def install(*listed: str, **kwargs: Any) -> FakeOrt:
-        fake = FakeOrt(*listed, **kwargs)
-        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-        return fake
-
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(providers, "_REGISTERED", set())
-    monkeypatch.setitem(sys.modules, "onnxruntime_ep_migraphx", None)  # in case the machine has AMD's plugin
-    monkeypatch.setattr(providers, "installed_wheels", lambda: {"onnxruntime": "9.9.9"})
-    return install
 
 
 def raising(error: Exception, printed: str = "") -> Callable[[], str]:
@@ -312,23 +234,6 @@ def test_rocm_uses_its_second_provider_where_the_first_fails(fake_ort: Install) 
     assert probe("migraphx").reason == "no MIGraphX"
 
 
-@pytest.fixture
-def amd_plugin(
-    fake_ort: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], FakeOrt]:
-    """Install AMD's plugin package, which has to be registered, with the given library path."""
-
-    def install(library: str) -> FakeOrt:
-        module = tmp_path / "onnxruntime_ep_migraphx.py"
-        module.write_text(f"def get_library_path():\n    return {library!r}\n")
-        return fake_ort()
-
-    fake_ort()
-    monkeypatch.delitem(sys.modules, "onnxruntime_ep_migraphx")
-    monkeypatch.syspath_prepend(tmp_path)
-    return install
-
-
 def test_amds_plugin_is_registered_once_and_gets_its_own_option_names(
     amd_plugin: Callable[[str], FakeOrt],
 ) -> None:
@@ -370,115 +275,3 @@ def test_auto_passes_over_what_is_listed_and_broken(fake_ort: Install) -> None:
     broken = {"CUDAExecutionProvider": raising(RuntimeError(NOTHING_PLACED))}
     fake_ort("CUDAExecutionProvider", "OpenVINOExecutionProvider", behaviour=broken)
     assert select("auto").name == "openvino"
-
-
-# --- what a session is given
-
-
-def test_the_cpu_is_in_the_session_only_where_it_is_the_choice(fake_ort: Install) -> None:
-    fake_ort(
-        *(engine.name for row in PROVIDERS.values() for engine in row.engines if engine.name[:3] != "CPU")
-    )
-    for name in PROVIDERS:
-        names = [provider for provider, _ in session_providers(select(name))]
-        assert ("CPUExecutionProvider" in names) == (name == "cpu")
-
-
-def test_what_tensorrt_leaves_goes_to_cuda(fake_ort: Install) -> None:
-    fake_ort("TensorrtExecutionProvider", "CUDAExecutionProvider")
-    names = [provider for provider, _ in session_providers(select("tensorrt"))]
-    assert names == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-
-
-def test_compiled_models_go_to_the_folder_that_was_given_and_nowhere_without_one(fake_ort: Install) -> None:
-    fake_ort("TensorrtExecutionProvider")
-    chosen = select("tensorrt")
-    assert session_providers(chosen)[0] == ("TensorrtExecutionProvider", {})
-    options = session_providers(chosen, Path("models", "ab{12}"))[0][1]
-    assert options["trt_engine_cache_enable"] == "1"
-    assert options["trt_engine_cache_path"] == str(Path("models", "ab{12}"))
-
-
-# --- options
-
-
-@pytest.mark.parametrize("row", PROVIDERS.values(), ids=PROVIDERS)
-def test_every_engine_takes_its_own_defaults_and_argues_them(row: providers.Provider) -> None:
-    for engine in row.engines:
-        said = engine.options.for_session()
-        assert overridden(engine.options, said, row.name) == engine.options
-        assert all(isinstance(value, str) for value in said.values())
-        if said:
-            assert engine.options.__doc__
-            assert all(name in engine.options.__doc__ for name in said)
-
-
-def test_an_option_goes_before_the_default_and_into_the_trial(fake_ort: Install) -> None:
-    fake = fake_ort("CUDAExecutionProvider")
-    chosen = select("cuda", {"cudnn_conv_algo_search": "HEURISTIC", "device_id": "1", "use_tf32": "false"})
-    expected = {
-        "device_id": "1",
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "arena_extend_strategy": "kSameAsRequested",
-        "use_tf32": "0",
-    }
-    assert session_providers(chosen) == [("CUDAExecutionProvider", expected)]
-    assert fake.made[0][0] == [("CUDAExecutionProvider", expected)]
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "message"),
-    [
-        ("cuda", {"devic_id": "1"}, r"^provider cuda has no option 'devic_id'; it has device_id, cudnn_conv"),
-        ("cuda", {"device_id": "one"}, r"^cuda's device_id is a whole number; 'one' is none$"),
-        ("cuda", {"use_tf32": "maybe"}, r"^cuda's use_tf32 is true or false; 'maybe' is neither$"),
-        (
-            "cuda",
-            {"cudnn_conv_algo_search": "BEST"},
-            r"^cuda's cudnn_conv_algo_search is one of EXHAUSTIVE, HEURISTIC, DEFAULT; 'BEST' is none",
-        ),
-        ("cpu", {"device_id": "0"}, r"^provider cpu has no option 'device_id'; it has none$"),
-        ("auto", {"device_id": "0"}, r"^option 'device_id' belongs to one provider: name that one instead"),
-    ],
-)
-def test_an_option_that_cannot_be_honoured_is_refused_before_anything_is_tried(
-    name: str, given: dict[str, str], message: str, fake_ort: Install
-) -> None:
-    fake = fake_ort("CUDAExecutionProvider")
-    with pytest.raises(UsageError, match=message):
-        select(name, given)
-    assert fake.made == []
-
-
-def test_each_engine_of_a_provider_is_asked_for_its_own_options(
-    amd_plugin: Callable[[str], FakeOrt],
-) -> None:
-    amd_plugin("/plugin.so")
-    assert select("rocm", {"exhaustive_tune": "on"}).options == {"exhaustive_tune": "1"}
-    with pytest.raises(ProviderError, match="has no option 'migraphx_fp16_enable'; it has device_id, fp16"):
-        select("rocm", {"migraphx_fp16_enable": "1"})  # an option of the build that is not installed
-
-
-def test_openvino_is_told_true_and_false_as_it_wants_them(fake_ort: Install) -> None:
-    fake_ort("OpenVINOExecutionProvider")
-    chosen = select("openvino", {"disable_dynamic_shapes": "1"})
-    assert chosen.options == {"device_type": "CPU", "disable_dynamic_shapes": "true"}
-
-
-# --- the table
-
-
-def test_the_choices_are_the_names_in_the_order_of_auto() -> None:
-    assert list(PROVIDER_CHOICES) == ["auto", *PROVIDERS]
-    assert PROVIDER_CHOICES[-1] == "cpu"
-
-
-@pytest.mark.parametrize("name", PROVIDERS)
-def test_each_row_can_be_installed_as_it_says(name: str) -> None:
-    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
-    extras = project["project"]["optional-dependencies"]
-    row = PROVIDERS[name]
-    match = re.search(r"flavr\[(\w+)\]", row.pip[0].command)
-    assert match
-    requirements = [re.split(r"[\[<>=]", requirement)[0] for requirement in extras[match[1]]]
-    assert set(requirements) & set(row.wheels)
