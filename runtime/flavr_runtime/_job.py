@@ -25,6 +25,7 @@ from flavr_runtime.tiles import check_tiles
 from flavr_runtime.timing_plan import Timing, plan_timing
 from flavr_runtime.traits import MediaSource
 from flavr_runtime.workfolder import WorkFolder
+from flavr_runtime.writer import VideoWriter
 
 _SILENT = "the sound is left out of slow motion; --slowmo-audio stretch keeps it"
 _IMAGE_RATE = Fraction(25)
@@ -40,7 +41,7 @@ class Job:
     timing: Timing
     mark_cuts: CutMarker | None
     output: str
-    silent: bool  # whether the sound is left out because time is stretched
+    silent: bool  # whether sound that OUTPUT could hold is left out because time is stretched
     work: WorkFolder
     sink: FrameSink
 
@@ -76,6 +77,8 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     check_options(engine.provider, engine.provider_options)
     if timing_options.slowmo_audio is not None and not timing_options.slowmo:
         raise UsageError("--slowmo-audio is for --slowmo: at its own speed the sound is copied")
+    if timing_options.slowmo_audio == "stretch" and not encoding.audio:
+        raise UsageError("--slowmo-audio stretch and --no-audio exclude each other: give one of them")
     if output is None and str(input_path) == STDIN:
         raise UsageError("what comes from a pipe has no name to give the result: name it with -o")
     source = stack.enter_context(open_source(input_path, _read_options(input_path, options)))
@@ -90,7 +93,7 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
     check_tiles(model, source.info.height, source.info.width, engine.tile)
     output = str(_default_output(input_path, options, timing)) if output is None else output
     work = _work_folder(input_path, output, options)
-    silent = timing.stretch != 1 and timing_options.slowmo_audio != "stretch" and bool(source.traits.audio)
+    silent = timing.stretch != 1 and timing_options.slowmo_audio != "stretch"
     compare = options.report.compare
     sink = open_sink(
         output,
@@ -110,6 +113,8 @@ def prepare(input_path: Path, output: str | None, options: RunOptions, stack: co
         stretch=timing.stretch,
         work=work,
     )
+    lost = encoding.audio and source.traits.audio and isinstance(sink, VideoWriter) and sink.holds_sound
+    silent = silent and bool(lost)
     if compare is not None:
         sink = Comparison(sink, compare)
     mark_cuts = _cut_marker(options.scenes.cuts)

@@ -90,8 +90,8 @@ class VideoWriter:
         self._name = str(self._path) if destination is None else destination.name
         if destination is None:
             check_place(self._path, self._info.path, overwrite)
-        self._audio_wanted = audio and bool(self._traits.audio) and self._layout.holds_sound
-        if audio and self._traits.audio and not self._audio_wanted:
+        self._audio_wanted = audio and bool(self._traits.audio) and self.holds_sound
+        if self._traits.audio and not self.holds_sound:
             self._notices.append(f"{self._layout.format} has no sound: the audio is left out")
         if self._audio_wanted:
             # Sound that is stretched is encoded anew, so its codec does not matter.
@@ -140,6 +140,11 @@ class VideoWriter:
             else StreamedVideo(output, destination)
         )
         self._open = False
+
+    @property
+    def holds_sound(self) -> bool:
+        """Whether the container has a place for sound."""
+        return self._layout.holds_sound
 
     @property
     def notices(self) -> list[str]:

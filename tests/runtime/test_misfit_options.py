@@ -61,6 +61,8 @@ def test_the_pixel_format_of_raw_input_is_no_wish_for_the_result(average: Path, 
         (["--framerate", "30"], "--framerate is for images, y4m and rawvideo: in.mp4 has times of its own"),
         (["--slowmo-audio", "stretch"], "--slowmo-audio is for --slowmo"),
         (["--slowmo-audio", "drop"], "--slowmo-audio is for --slowmo"),
+        (["--slowmo", "--slowmo-audio", "stretch", "--no-audio"], "--slowmo-audio stretch and --no-audio"),
+        (["--slowmo", "--factor", "1"], "--factor 1 makes no new frames"),
     ],
 )
 def test_options_with_nothing_to_act_on_are_one_line(
@@ -87,3 +89,17 @@ def test_a_result_without_a_name_ends_as_its_format_is_called(
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"in_2x{suffix}"]
     result = run(clip, "--model", average, "--output-format", "nonsense")
     assert "unknown output format nonsense; use one of" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("o.mp4", ["--no-audio"]), ("o.gif", []), ("o.y4m", []), ("frames", [])]
+)
+def test_slow_motion_is_not_promised_sound_that_the_result_cannot_have(
+    name: str, more: list[str], average: Path, clip_with_audio: Path, tmp_path: Path
+) -> None:
+    result = run(clip_with_audio, "-o", tmp_path / name, "--model", average, "--slowmo", "--dry-run", *more)
+    assert result.exit_code == 0, result.output
+    assert "--slowmo-audio stretch keeps it" not in result.stderr
+    assert result.stderr.count("the audio is left out") + result.stderr.count("left out: the sound") == (
+        name != "o.mp4"
+    )
