@@ -14,6 +14,7 @@ from typing import Self, cast
 import av
 import av.logging
 from av.container import OutputContainer
+from av.stream import Disposition
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
@@ -237,6 +238,7 @@ class VideoWriter:
         if traits.display_matrix is not None:
             stream.set_display_matrix(traits.display_matrix)
         stream.metadata.update(carried_tags(traits.stream_metadata))
+        stream.disposition = Disposition.default  # else Matroska says that players should not choose it
         return stream
 
     def _choose_format(self, taken: list[str]) -> str:

@@ -12,6 +12,7 @@ import av
 import av.error
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from clips import Sound, moving_square, planes_of, render_clip
 from flavr_runtime.encoders import CONTAINERS, ENCODERS, EncodeOptions
@@ -410,6 +411,13 @@ def test_impossible_settings_are_named(
     tmp_path: Path, clip_plain: Path, options: EncodeOptions, text: str
 ) -> None:
     assert message_of(tmp_path / "out.mkv", clip_plain, UsageError, options=options) == text
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_the_picture_is_the_track_that_players_choose(tmp_path: Path, clip_plain: Path, name: str) -> None:
+    run(clip_plain, tmp_path / name)
+    with av.open(str(tmp_path / name)) as container:
+        assert container.streams.video[0].disposition & Disposition.default
 
 
 def test_sound_that_does_not_fit_is_refused_with_the_cure(tmp_path: Path, clip_with_audio: Path) -> None:
