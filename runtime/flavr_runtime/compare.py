@@ -91,7 +91,7 @@ class Comparison:
 
 def side_by_side(source: Rgb, result: Rgb) -> Rgb:
     """The source at the left, the result at the right."""
-    divider = np.full_like(source[:, :DIVIDER], np.iinfo(source.dtype).max)
+    divider = np.full_like(source, np.iinfo(source.dtype).max, shape=(len(source), DIVIDER, 3))
     return np.concatenate([source, divider, result], axis=1)
 
 

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from clips import Picture, render_clip
 from flavr_runtime._console import time_text
 from flavr_runtime.cli import command
+from flavr_runtime.compare import DIVIDER, side_by_side, wiped
 from flavr_runtime.dry_run import window_count
 from flavr_runtime.timing_plan import Timing
 from model_files import write_blend_model
@@ -169,3 +170,10 @@ def test_windows_are_counted_over_all_passes(
 def test_times_are_given_as_people_say_them() -> None:
     said = [time_text(each) for each in (0.2, 59.9, 61, 7290)]
     assert said == ["1 s", "1 min 0 s", "1 min 1 s", "2 h 1 min"]
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_narrowest_pictures_are_compared_too(width: int) -> None:
+    picture = np.zeros((4, width, 3), np.uint8)
+    assert side_by_side(picture, picture).shape == (4, 2 * width + DIVIDER, 3)
+    assert wiped(picture, picture).shape == picture.shape
