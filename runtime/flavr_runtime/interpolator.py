@@ -66,10 +66,10 @@ class Interpolator:
                 folder for caches.
             strict: refuse to leave nodes to the CPU.
             tile: auto cuts pictures that do not fit into memory, off never does, a number is the longest side
-                of a tile in pixels.
+                of a tile in pixels, 128 at least.
 
         Raises:
-            UsageError: no such provider, or an option that it does not have.
+            UsageError: no such provider or tiles, or an option that the provider does not have.
             ProviderError: the provider does not work on this machine.
             ModelError: the model cannot be loaded or does not run on the provider.
         """

@@ -118,8 +118,14 @@ class TiledSession:
             size: (height, width) of all pictures, where known: others are refused then.
 
         Raises:
+            UsageError: no such setting.
             InputError, UsageError: a model of fixed size cannot take such pictures.
         """
+        if setting not in ("auto", "off") and not (isinstance(setting, int) and setting >= SMALLEST_SIDE):
+            raise UsageError(
+                f"tile {setting!r} is no setting: give auto, off, or a whole number of pixels from "
+                f"{SMALLEST_SIDE}"
+            )
         self.notices: list[str] = []
         self._model, self._make, self._setting, self._budget, self._size = model, make, setting, budget, size
         self._tiling = None if size is None else self._chosen(*size)
@@ -283,7 +289,10 @@ def tiles_of_size(
 
 def tiles_of_side(height: int, width: int, side: int, overlap: int = OVERLAP) -> Tiling:
     """The fewest tiles whose sides are no longer than `side`, no larger than they need to be."""
-    rows, columns = (len(_starts(length, min(side, length), overlap)) for length in (height, width))
+    whole = side // MULTIPLE * MULTIPLE  # tiles of cut pictures are no other sizes
+    rows, columns = (
+        1 if length <= side else len(_starts(length, whole, overlap)) for length in (height, width)
+    )
     return _grid(height, width, rows, columns, overlap)
 
 

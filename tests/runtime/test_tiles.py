@@ -108,7 +108,7 @@ def test_tiles_cover_the_picture_overlap_and_are_of_one_size(
         (tiling.tops, tiling.tile_height, height),
         (tiling.lefts, tiling.tile_width, width),
     ):
-        assert tile <= min(max(side, 8), length) or tile - 8 < side  # rounded up to what the network takes
+        assert tile <= min(side, length)
         assert starts[0] == 0
         assert starts[-1] + tile == length
         shared = [before + tile - after for before, after in pairwise(starts)]
@@ -347,3 +347,10 @@ def test_the_smallest_tile_that_can_be_asked_for_is_the_smallest_there_is() -> N
     assert OVERLAP * 4 == SMALLEST_SIDE
     assert str(Tiling(10, 10, 10, 10, (0,), (0,))) == "whole 10x10 pictures"
     assert read_model_info(DEFAULT_MODEL).width == 16
+
+
+@pytest.mark.parametrize("tile", [0, 32, 127, -1, "none", 150.5])
+def test_tiles_that_cannot_be_made_are_refused_from_python_too(tmp_path: Path, tile: Any) -> None:
+    model = write_blend_model(tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match=rf"^tile '?{tile}'? is no setting: give auto, off, or a whole"):
+        Interpolator(model, provider="cpu", tile=tile)
