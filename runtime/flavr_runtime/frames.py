@@ -92,8 +92,10 @@ class Frame:
         return self._identity is other._identity
 
     def repeated(self, time: Fraction) -> Frame:
-        """The same picture once more, at another instant."""
-        return self.shown_at(time, "repeated")
+        """The same picture once more, at another instant; no scene starts with it."""
+        again = self.shown_at(time, "repeated")
+        again.starts_scene = False
+        return again
 
     def shown_at(self, time: Fraction, origin: Origin | None = None) -> Frame:
         """The same frame at another instant; its picture is still made at most once."""

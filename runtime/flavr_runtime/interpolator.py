@@ -247,7 +247,7 @@ class Interpolator:
 
 def _repeat_nearer(start: Frame, end: Frame, time: Fraction) -> Frame:
     frame = (start if time - start.time <= end.time - time else end).repeated(time)
-    frame.cut, frame.starts_scene = (start, end), False
+    frame.cut = start, end
     return frame
 
 

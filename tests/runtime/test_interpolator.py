@@ -180,3 +180,11 @@ def test_the_default_model_needs_no_file() -> None:
     (middle,) = Interpolator(provider="cpu").between(*[flat(90, (9, 11))] * 4)
     assert middle.shape == (9, 11, 3)
     assert middle.dtype == np.uint8
+
+
+def test_a_picture_held_after_a_cut_is_repeated_and_not_faded_into_itself(average_2x: Interpolator) -> None:
+    frames = [Frame(flat(value), Fraction(index)) for index, value in enumerate((10, 100, 100, 120))]
+    frames[1].starts_scene = True
+    made = list(average_2x.expand(frames, 4, cut_mode="blend"))
+    assert [frame.origin for frame in made[4:9]] == ["source", *["repeated"] * 3, "source"]
+    assert all(frame.same_picture(made[4]) for frame in made[5:9])
