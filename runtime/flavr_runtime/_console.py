@@ -79,8 +79,8 @@ def _peak_text() -> str:
     return "" if peak is None else f", {_size_text(peak)} of memory at most"
 
 
-def print_estimate(job: Job, estimate: Estimate, memory: str) -> None:
-    """What --dry-run has found out, on standard output."""
+def print_estimate(job: Job, estimate: Estimate, memory: str, *, smooth: bool = False) -> None:
+    """What --dry-run has found out, on standard output; with `smooth`, held frames take more windows."""
     frames = "frames as long as the input lasts"
     if estimate.frames is not None and estimate.duration is not None:
         frames = f"{estimate.frames} frames, {float(estimate.duration):.2f} s"
@@ -90,7 +90,8 @@ def print_estimate(job: Job, estimate: Estimate, memory: str) -> None:
     if estimate.seconds is None:
         click.echo(f"time: {each}")
     else:
-        click.echo(f"time: about {time_text(estimate.seconds)} ({estimate.windows} windows at most, {each})")
+        most = ", more where held frames are smoothed" if smooth else " at most"
+        click.echo(f"time: about {time_text(estimate.seconds)} ({estimate.windows} windows{most}, {each})")
 
 
 def time_text(seconds: float) -> str:

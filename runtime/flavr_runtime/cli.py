@@ -106,7 +106,8 @@ def _run(job: Job, options: RunOptions) -> None:
         print_plan(job, interpolator, memory)
     interpolator.warm_up()
     if options.report.dry_run:
-        print_estimate(job, estimated(job, interpolator), memory)
+        smooth = options.scenes.duplicates == "smooth"
+        print_estimate(job, estimated(job, interpolator), memory, smooth=smooth)
         return
     with (
         kept_frames_stated(job),

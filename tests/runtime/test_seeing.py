@@ -177,3 +177,14 @@ def test_the_narrowest_pictures_are_compared_too(width: int) -> None:
     picture = np.zeros((4, width, 3), np.uint8)
     assert side_by_side(picture, picture).shape == (4, 2 * width + DIVIDER, 3)
     assert wiped(picture, picture).shape == picture.shape
+
+
+def test_a_dry_run_does_not_call_a_number_the_most_that_smoothing_exceeds(
+    average: Path, clip_plain: Path, tmp_path: Path
+) -> None:
+    arguments = [clip_plain, "-o", tmp_path / "o.mp4", "--model", average, "--factor", 1, "--dry-run"]
+    assert "(0 windows at most, " in run(*arguments).stdout
+    assert (
+        "(0 windows, more where held frames are smoothed, "
+        in run(*arguments, "--duplicates", "smooth").stdout
+    )
