@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 import numpy as np
 
+from flavr_runtime.colour import at_depth
 from flavr_runtime.damage import Gap
 from flavr_runtime.frames import Frame, FrameSink, Rgb, StreamInfo
 from flavr_runtime.traits import MediaSource, SourceTraits
@@ -91,17 +92,25 @@ class Comparison:
 
 def side_by_side(source: Rgb, result: Rgb) -> Rgb:
     """The source at the left, the result at the right."""
+    source, result = _of_one_depth(source, result)
     divider = np.full_like(source, np.iinfo(source.dtype).max, shape=(len(source), DIVIDER, 3))
     return np.concatenate([source, divider, result], axis=1)
 
 
 def wiped(source: Rgb, result: Rgb) -> Rgb:
     """The left half of the source, the right half of the result."""
+    source, result = _of_one_depth(source, result)
     middle = source.shape[1] // 2
     picture = result.copy()
     picture[:, :middle] = source[:, :middle]
     picture[:, max(0, middle - DIVIDER // 2) : middle + DIVIDER // 2] = np.iinfo(source.dtype).max
     return picture
+
+
+def _of_one_depth(source: Rgb, result: Rgb) -> tuple[Rgb, Rgb]:
+    """That of the deeper: new pictures of a model with uint8 ends have 8 bits between deep ones."""
+    bits = 8 * max(source.dtype.itemsize, result.dtype.itemsize)
+    return at_depth(source, bits), at_depth(result, bits)
 
 
 def _held(frame: Frame) -> Frame:

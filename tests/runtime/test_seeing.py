@@ -188,3 +188,15 @@ def test_a_dry_run_does_not_call_a_number_the_most_that_smoothing_exceeds(
         "(0 windows, more where held frames are smoothed, "
         in run(*arguments, "--duplicates", "smooth").stdout
     )
+
+
+@pytest.mark.parametrize("mode", ["side", "wipe"])
+def test_deep_video_is_compared_with_new_pictures_of_8_bits(
+    average: Path, clip_10bit: Path, tmp_path: Path, mode: str
+) -> None:
+    run(clip_10bit, "-o", tmp_path / "out.mkv", "--model", average, "--codec", "ffv1", "--compare", mode)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        shown = [frame.to_ndarray(format="gray16le") for frame in container.decode(video=0)]
+    means = [float(picture[:, picture.shape[1] * 3 // 4 :].mean()) for picture in shown]
+    assert len(means) == 7
+    assert max(means) < 1.1 * min(means)  # no half that is black
