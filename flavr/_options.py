@@ -66,6 +66,11 @@ def _number(text: str) -> int | float | str:
     return text
 
 
+def _plain(name: str | None) -> str:
+    """An option's name without what spellings differ in."""
+    return (name or "").lstrip("-").replace("-", "_")
+
+
 def _listed(value: object) -> str:
     """As `KeyValue` reads it."""
     if not isinstance(value, list):
@@ -83,18 +88,27 @@ def recipe_option() -> click.Option:
             recipe = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise click.BadParameter(f"{path} is no TOML file: {error}", context, option) from None
-        known = {param.name: param for param in context.command.params if param.expose_value}
-        values = {name.replace("-", "_"): value for name, value in recipe.items()}
-        unknown = sorted(values.keys() - known.keys())
+        known = {
+            _plain(name): param
+            for param in context.command.params
+            if param.expose_value
+            for name in (param.name, *param.opts)  # as --help has it, and as recipes have always had it
+        }
+        unknown = sorted(name for name in recipe if _plain(name) not in known)
         if unknown:
             raise click.BadParameter(f"{path}: no options called {', '.join(unknown)}", context, option)
-        for name, value in values.items():
-            several = getattr(known[name], "multiple", False)
+        values: dict[str, object] = {}
+        for name, value in recipe.items():
+            param = known[_plain(name)]
+            several = getattr(param, "multiple", False)
             if isinstance(value, (dict, list)) is not several:
                 takes = f"takes a table, [{name}]" if several else "takes one value"
                 raise click.BadParameter(f"{path}: {name} {takes}, not {value}", context, option)
-            if isinstance(value, dict):  # a table is an option that is given several times, KEY=VALUE
-                values[name] = [f"{key}={_listed(each)}" for key, each in value.items()]
+            if param.name in values:
+                raise click.BadParameter(f"{path}: {name} is given twice", context, option)
+            # a table is an option that is given several times, KEY=VALUE
+            table = isinstance(value, dict)
+            values[param.name] = [f"{key}={_listed(each)}" for key, each in value.items()] if table else value
         context.default_map = values
 
     return click.Option(

@@ -16,6 +16,7 @@ import torch
 from flavr.errors import DataError
 from flavr.losses import TERMS
 from flavr.train import main
+from flavr.training.config import TrainingConfig
 from tiny_vimeo import write_tiny_vimeo
 
 Run = Callable[..., int]
@@ -99,6 +100,33 @@ def test_lists_in_a_recipes_tables_and_what_differs_in_validation(
     assert opened["test"] == {"n_outputs": 1, "min_motion": 1, "max_side": 300, "strides": (1,)}
     run("--config recipe.toml --val-data-option strides=4")
     assert opened["test"]["strides"] == 4
+
+
+def test_a_recipe_takes_every_name_that_the_help_has(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """join_type, joinType and data_option were no options: recipes knew the fields' names alone."""
+    trained: list[TrainingConfig] = []
+
+    def note(config: TrainingConfig) -> NoReturn:
+        trained.append(config)
+        raise DataError("seen enough")
+
+    monkeypatch.setattr("flavr.training.run.train", note)
+    for text in (
+        'join-type = "add"\nrandom_seed = 3\nuse_tensorboard = false\n[data_option]\nmax_side = 300\n',
+        'joinType = "add"\n"--seed" = 3\ntensorboard = false\n[data_options]\nmax_side = 300\n',
+        'join = "add"\nseed = 3\ntensorboard = false\ndata-option = ["max_side=300"]\n',
+    ):
+        (tmp_path / "recipe.toml").write_text(text)
+        assert run("--config recipe.toml --data-root datasets") == 1
+    for config in trained:
+        assert (config.join, config.seed, config.tensorboard) == ("add", 3, False)
+        assert config.data_options == {"max_side": 300}
+    capsys.readouterr()
+    (tmp_path / "recipe.toml").write_text('join = "add"\njoin_type = "none"\n')
+    assert run("--config recipe.toml --data-root datasets") == 2
+    assert "join_type is given twice" in capsys.readouterr().err
 
 
 def test_want_of_memory_is_one_line(
