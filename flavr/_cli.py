@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from flavr._memory import is_out_of_memory
 from flavr.errors import FlavrError, UsageError
 
 # What a command can lack, and the extra that brings it.
@@ -45,7 +46,7 @@ def main_with_errors(command: click.Command, *errors: type[Exception]) -> None:
             raise
         _fail(f"error: this command needs {error.name}: pip install 'flavr[{_EXTRAS[error.name]}]'", 1)
     except Exception as error:
-        if not debug and _is_out_of_memory(error):
+        if not debug and is_out_of_memory(error):
             cause = next(iter(str(error).splitlines()), "") or "no more is given"
             _fail(
                 f"error: there is not enough memory: {cause}; smaller batches, crops or pictures take less", 1
@@ -53,12 +54,6 @@ def main_with_errors(command: click.Command, *errors: type[Exception]) -> None:
         if debug or not isinstance(error, (FlavrError, *errors)):
             raise
         _fail(f"error: {' '.join(str(error).splitlines())}", 2 if isinstance(error, UsageError) else 1)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """The system's, a device's (torch.OutOfMemoryError, not to be imported here), torch's CPU allocator's."""
-    names = {each.__name__ for each in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def _fail(line: str, code: int) -> None:

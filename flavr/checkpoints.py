@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from flavr._keys import canonical_keys
+from flavr._memory import is_out_of_memory
 from flavr.config import BLOCKS, Arch, FlavrConfig, Join
 from flavr.errors import CheckpointError
 from flavr.network import Flavr
@@ -136,6 +137,8 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
             ) from error
         raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is truncated or damaged") from error
     except Exception as error:  # damaged bytes fail in every way there is: struct.error, TypeError, ...
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is truncated or damaged") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(

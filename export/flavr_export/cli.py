@@ -246,14 +246,13 @@ def main() -> None:
         if debug or error.name not in ("torch", "onnx", "onnxruntime", "safetensors"):
             raise
         _fail(f"flavr-export needs {error.name}: pip install 'flavr[export,cpu]'")
-    except MemoryError:
-        if debug:
-            raise
-        _fail("there is not enough memory for this network and size")
     except Exception as error:
+        from flavr._memory import is_out_of_memory
         from flavr.errors import FlavrError
         from flavr_export.errors import ExportError
 
+        if not debug and is_out_of_memory(error):
+            _fail("there is not enough memory for this network and size")
         if debug or not isinstance(error, (FlavrError, ExportError)):
             raise
         _fail(str(error))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flavr import errors
+from flavr._memory import is_out_of_memory_text
 from flavr.errors import FlavrError, TrainingError, UsageError
 from flavr.training.config import TrainingConfig
 
@@ -137,6 +138,7 @@ def launch(
 
     Raises:
         TrainingError: one of them failed; the message is that of the first to fail.
+        MemoryError: the same, for want of memory.
         KeyboardInterrupt: it was interrupted; the processes have been given the time to save.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
@@ -179,5 +181,7 @@ def _error_of(failure: ProcessFailure) -> Exception:
     if kind in errors.__all__:
         kept: FlavrError = getattr(errors, kind)(message)
         return kept
+    if is_out_of_memory_text(kind, message):
+        return MemoryError(message)
     trace = record.get("extraInfo", {}).get("py_callstack", text) if isinstance(record, Mapping) else text
     return TrainingError(f"a training process ended with exit code {failure.exitcode}: {trace}")

@@ -283,6 +283,20 @@ def test_a_mistake_of_ours_is_not_passed_off_as_the_users(
     assert files(folder) == ["model.pth"]
 
 
+def test_want_of_memory_is_one_line_whoever_asked_for_it(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+        )
+
+    monkeypatch.setattr(exporter, "verify", fail)
+    ended = run("--ckpt", "model.pth")
+    assert (ended.code, ended.err) == (1, "error: there is not enough memory for this network and size\n")
+    assert files(folder) == ["model.pth"]
+
+
 def test_an_interruption_ends_with_130_and_leaves_no_file(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +17,7 @@ import torch
 from flavr.errors import DataError
 from flavr.losses import TERMS
 from flavr.train import main
+from flavr.training import distributed
 from flavr.training.config import TrainingConfig
 from tiny_vimeo import write_tiny_vimeo
 
@@ -127,6 +129,28 @@ def test_a_recipe_takes_every_name_that_the_help_has(
     (tmp_path / "recipe.toml").write_text('join = "add"\njoin_type = "none"\n')
     assert run("--config recipe.toml --data-root datasets") == 2
     assert "join_type is given twice" in capsys.readouterr().err
+
+
+def test_want_of_memory_in_one_of_several_processes_is_one_line_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its traceback was the line."""
+    for message in (
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3. TiB for an array",
+        "MemoryError: ",
+    ):
+        record = {"message": message, "extraInfo": {"py_callstack": "Traceback, of many lines"}}
+
+        def fail(_config: object, record: object = record) -> NoReturn:
+            raise distributed._error_of(Namespace(message=record, exitcode=1))  # type: ignore[arg-type]
+
+        monkeypatch.setattr("flavr.training.run.train", fail)
+        assert run("--data-root datasets --num-procs 2 --num-gpu 0") == 1
+        line = capsys.readouterr().err
+        assert line.startswith("error: there is not enough memory: ")
+        assert "Traceback" not in line
 
 
 def test_want_of_memory_is_one_line(

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from flavr import _winograd, save_checkpoint
+from flavr import _winograd, load_checkpoint, save_checkpoint
+from flavr._memory import is_out_of_memory
 from flavr.config import FlavrConfig
 from flavr.errors import TrainingError
 from flavr.network import Flavr
@@ -143,3 +144,19 @@ def test_resuming_what_another_program_wrote_is_one_line(new_config: NewConfig) 
     torch.save(content, config.checkpoint)
     with pytest.raises(TrainingError, match=r"has no training state.*--load-from"):
         train(config)
+
+
+def test_a_checkpoint_that_memory_is_too_short_for_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever believed it threw a sound file away."""
+    path = tmp_path / "model.pth"
+    save_checkpoint(path, Flavr(FlavrConfig(width=4)))
+
+    def fail(*_: object, **_options: object) -> None:
+        raise RuntimeError("unable to mmap 168262254 bytes from <model.pth>: Cannot allocate memory (12)")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="unable to mmap") as raised:
+        load_checkpoint(path)
+    assert is_out_of_memory(raised.value)
