@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from flavr._workers import quiet_worker, unwrapped
 from flavr.datasets.base import InterpolationDataset, Sample
+from flavr.errors import DataError
 from flavr.losses import Loss
-from flavr.metrics import METRICS, ScoreSums
+from flavr.metrics import METRICS, WINDOW, ScoreSums
 from flavr.predictors import Predictor
 
 
@@ -107,10 +108,19 @@ def evaluate(
         timed: measure the time of prediction; the first batch of every size is run once before, unmeasured.
         watch: called after every batch with the predictions by name.
         group_of: of the name of a window, the group for which it is scored besides.
+
+    Raises:
+        DataError: pictures with a truth that are too small for SSIM; the first window of them is named.
     """
     tallies = {name: Tally() for name in predictors}
     seen: set[tuple[int, ...]] = set()
     for batch in batches:
+        height, width = batch.targets.shape[-2:]
+        if batch.targets.shape[1] and min(height, width) < WINDOW:
+            raise DataError(
+                f"{batch.names[0]} is {width}x{height}; pictures are scored from {WINDOW}x{WINDOW} on, the "
+                "window of SSIM"
+            )
         predictions = {}
         for name, predict in predictors.items():
             frames = as_frames(batch.inputs, predict.device)

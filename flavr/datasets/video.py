@@ -28,6 +28,8 @@ A tenth of the videos (val_fraction), chosen by the hash of their names, is for 
 
 # Of a window, in grey levels a frame: more motion than this is not more to learn from.
 _WEIGHT_LIMIT = 6.0
+# With min_motion 0, what stands still is drawn as well, if seldom: from weights of 0 nothing can be.
+_LEAST_WEIGHT = 0.01
 _MEMORY_SHARE = 0.9  # of what is free, and no more
 
 
@@ -129,7 +131,7 @@ def open_video(
     bank = FrameBank(
         [part.video for part in loaded],
         torch.tensor(rows)[kept],
-        torch.tensor(weights)[kept].clamp(max=_WEIGHT_LIMIT),
+        torch.tensor(weights)[kept].clamp(_LEAST_WEIGHT, _WEIGHT_LIMIT),
         n_outputs=n_outputs,
     )
     idle = sorted(set(range(len(loaded))) - {number for number, _, _ in rows})

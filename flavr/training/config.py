@@ -111,6 +111,15 @@ class TrainingConfig:
                 "--crop-drift moves over decoded frames: it needs --dataset video --cache device",
             ),
             (
+                "val_fraction" in self.val_data_options,
+                "--val-data-option val_fraction would validate on videos that are trained on; --val-fraction "
+                "divides them, for both",
+            ),
+            (
+                self.val_fraction is not None and "val_fraction" in self.data_options,
+                "--val-fraction and --data-option val_fraction are the same: give one",
+            ),
+            (
                 self.warmup_steps is not None and self.schedule == "plateau",
                 "--warmup-steps belongs to --schedule cosine and trapezoid; plateau starts at the full rate, "
                 "as published",

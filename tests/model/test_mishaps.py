@@ -15,15 +15,19 @@ import torch
 from torch import nn
 
 from flavr import _winograd, load_checkpoint, save_checkpoint
+from flavr._images import write_png
 from flavr._memory import is_out_of_memory
 from flavr.config import FlavrConfig
-from flavr.errors import TrainingError
+from flavr.datasets.video import open_video
+from flavr.errors import DataError, TrainingError, UsageError
 from flavr.network import Flavr
+from flavr.predictors import Averaging
 from flavr.training.config import TrainingConfig
 from flavr.training.loop import Trainer
 from flavr.training.run import train
 from flavr.training.stopping import Stop
 from flavr.training.validation import Validator
+from flavr.validate import WindowBatch, evaluate
 from tiny_vimeo import write_tiny_vimeo
 
 NewConfig = Callable[..., TrainingConfig]
@@ -160,3 +164,39 @@ def test_a_checkpoint_that_memory_is_too_short_for_is_not_called_damaged(
     with pytest.raises(RuntimeError, match="unable to mmap") as raised:
         load_checkpoint(path)
     assert is_out_of_memory(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"val_data_options": {"val_fraction": 0.5}}, "would validate on videos that are trained on"),
+        ({"val_fraction": 0.2, "data_options": {"val_fraction": 0.5}}, "are the same: give one"),
+    ],
+)
+def test_videos_are_divided_once_for_training_and_validation(
+    new_config: NewConfig, options: dict[str, Any], message: str
+) -> None:
+    """Divided otherwise for validation, its PSNR is one of videos that were learnt by heart."""
+    with pytest.raises(UsageError, match=message):
+        new_config(dataset="video", **options)
+
+
+def test_pictures_too_small_to_be_scored_are_named() -> None:
+    """They were a traceback, after the first epoch."""
+    batch = WindowBatch(
+        torch.zeros(1, 4, 3, 8, 16, dtype=torch.uint8),
+        torch.zeros(1, 1, 3, 8, 16, dtype=torch.uint8),
+        ("clip.mp4:3",),
+    )
+    with pytest.raises(DataError, match=r"clip\.mp4:3 is 16x8; pictures are scored from 11x11 on"):
+        evaluate({"average": Averaging(1, torch.device("cpu"))}, [batch])
+
+
+def test_where_stills_are_asked_for_batches_can_be_drawn_of_nothing_else(tmp_path: Path) -> None:
+    """With weights of 0, --cache device ended in a traceback."""
+    (tmp_path / "still").mkdir()
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    for number in range(10):
+        write_png(tmp_path / "still" / f"{number}.png", picture)
+    bank = open_video(tmp_path, "train", n_outputs=1, val_fraction=0, min_motion=0).bank
+    assert len(bank.draw(3, torch.Generator())) == 3
