@@ -61,7 +61,7 @@ class Comparison:
         """The cells that are surely slower than by this much, and those that could be but have no figure."""
         found = []
         for change in self.changes:
-            if change.before is None or change.before.baseline:
+            if change.before is None or change.before.baseline or change.before.latency is None:
                 continue
             if change.verdict in ("failed", "gone"):
                 found.append(f"{change.key}: {change.verdict}, where the other report has a time")

@@ -193,6 +193,14 @@ def test_lost_quality_new_and_gone_cells_and_failures_are_named() -> None:
     }
 
 
+def test_what_had_failed_and_is_gone_is_no_slowdown() -> None:
+    """It was said that the other report had a time."""
+    before = report([row("ort-cpu"), row("ort-cuda"), row("ort-rocm", failure=CRASHED)])
+    found = compare(before, report([row("ort-cpu")])).slower_than(10)
+    assert len(found) == 1
+    assert "ort-cuda" in found[0]
+
+
 def test_quality_on_other_data_is_not_compared() -> None:
     before, after = report([row()]), report([row(score=quality(20.0))])
     assert compare(before, after).changes[0].verdict == "worse"
