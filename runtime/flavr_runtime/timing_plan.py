@@ -61,13 +61,11 @@ def plan_timing(
         slowmo: keep the source's rate and let the result last longer.
 
     Raises:
-        UsageError: both factor and fps, one that the model cannot make, or slow motion without new frames.
+        UsageError: both factor and fps, or one that the model cannot make.
     """
     if fps is None:
         factor = native if factor is None else factor
         plan_stages(factor, native)
-        if slowmo and factor == 1:
-            raise UsageError("--factor 1 makes no new frames: there is nothing to slow down with --slowmo")
         faster = info.rate * factor
     elif factor is not None:
         raise UsageError("--factor and --fps exclude each other: give one of them")

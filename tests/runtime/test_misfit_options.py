@@ -62,7 +62,6 @@ def test_the_pixel_format_of_raw_input_is_no_wish_for_the_result(average: Path, 
         (["--slowmo-audio", "stretch"], "--slowmo-audio is for --slowmo"),
         (["--slowmo-audio", "drop"], "--slowmo-audio is for --slowmo"),
         (["--slowmo", "--slowmo-audio", "stretch", "--no-audio"], "--slowmo-audio stretch and --no-audio"),
-        (["--slowmo", "--factor", "1"], "--factor 1 makes no new frames"),
     ],
 )
 def test_options_with_nothing_to_act_on_are_one_line(
