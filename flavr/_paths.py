@@ -39,6 +39,15 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(found, key=natural)
 
 
+def check_writable(file: Path) -> None:
+    """Refuse what could not be written hours later. Raises DataError."""
+    folder = file.parent
+    if not folder.is_dir():
+        raise DataError(f"{file}: the folder {folder} does not exist; create it first")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{file}: no permission to write in {folder}")
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill that gets its final name when the block ends well, and goes away when it does not.

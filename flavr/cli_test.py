@@ -13,6 +13,7 @@ import click
 
 from flavr._cli import main_with_errors
 from flavr._options import SETTINGS, KeyValue, SectionedCommand, version_option
+from flavr._paths import check_writable
 
 if TYPE_CHECKING:
     from flavr.datasets import InterpolationDataset
@@ -171,6 +172,8 @@ _SECTIONS = {
 def _run(**values: Any) -> None:
     values["data_options"] = dict(values["data_options"])
     options = _Options(**values)
+    if options.json_file is not None:
+        check_writable(options.json_file)
     subject = _subject(options)
     dataset = _dataset(options, subject.n_outputs)
     tallies, indices = _evaluate(options, subject, dataset)
@@ -232,6 +235,7 @@ def _onnx_subject(options: _Options) -> _Subject:
 
 def _dataset(options: _Options, n_outputs: int) -> InterpolationDataset:
     from flavr.datasets import open_dataset
+    from flavr.datasets.video import VideoDataset
     from flavr.errors import DataError
 
     dataset = open_dataset(
@@ -246,6 +250,8 @@ def _dataset(options: _Options, n_outputs: int) -> InterpolationDataset:
         click.echo(problem, err=True)
     if problems:
         raise DataError(f"{options.data_root}: {len(problems)} problems in the data, named above")
+    for notice in dataset.notices if isinstance(dataset, VideoDataset) else ():
+        click.echo(f"note: {notice}", err=True)
     return dataset
 
 

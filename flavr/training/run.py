@@ -112,6 +112,8 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             f"hardware    {ranks.count} x {_device_name(ranks.device)}, {config.precision}{layout}",
             f"writes to   {config.folder}",
         )
+        for dataset in (data.train, data.validation):
+            report.say(*(f"note: {line}" for line in _notices(dataset)))
         if config.precision != "fp32" and _emulates(ranks.device):
             report.say(f"note: this CPU computes {config.precision} in software, 15 times slower than fp32")
         if ranks.first:
@@ -196,6 +198,11 @@ def _open_data(config: TrainingConfig, n_outputs: int, ranks: Ranks) -> _Data:
         if problems:
             raise DataError(f"{config.data_root}: {len(problems)} problems in the data, named above")
     return data
+
+
+def _notices(dataset: InterpolationDataset) -> tuple[str, ...]:
+    """What the data set has left out, for people."""
+    return dataset.notices if isinstance(dataset, VideoDataset) else ()
 
 
 def _batches(config: TrainingConfig, dataset: InterpolationDataset, ranks: Ranks) -> Batches:

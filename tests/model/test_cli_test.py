@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -155,7 +156,8 @@ def test_middlebury_without_truth_is_written_in_the_leaderboards_form(
         (("--provider", "cpu"), 2, "--provider is for .onnx files"),
         (("--dataset", "ucf101"), 1, "ucf101"),
         (("--data_root", "nowhere"), 1, "nowhere"),
-        (("--json", "nowhere/scores.json"), 1, "cannot save nowhere/scores.json"),
+        (("--json", "nowhere/scores.json"), 1, "nowhere/scores.json: the folder nowhere does not exist"),
+        (("--json", "."), 2, "File '.' is a directory"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -167,9 +169,25 @@ def test_bad_input_is_one_line(
     message: str,
 ) -> None:
     assert run("--load_from", checkpoint, *options) == code
-    printed = capsys.readouterr().err
-    assert message in printed
-    assert len(printed.splitlines()) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""  # before anything is scored
+
+
+def test_a_video_that_gives_no_window_is_named(
+    run: Run, checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moving = data / "sequences/00001/0000"
+    shutil.copytree(moving, tmp_path / "videos/moving")
+    (tmp_path / "videos/still").mkdir()
+    for number in range(1, 8):
+        shutil.copy(moving / "im1.png", tmp_path / f"videos/still/im{number}.png")
+    line = ("--dataset", "video", "--data-root", tmp_path / "videos", "--data-option", "val_fraction=0")
+    assert run("--load-from", checkpoint, *line, "--split", "train") == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("note: still gives no window: too short, or nothing moves in it\n")
+    assert "1 windows, 1 new frames" in printed.out
 
 
 def test_bad_files_and_absent_providers_are_one_line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -356,7 +357,9 @@ def test_faster_arithmetic_and_layout_train_to_nearly_the_same(
     assert results["other"]["psnr"] == pytest.approx(results["plain"]["psnr"], abs=0.1)
 
 
-def test_videos_are_trained_on_from_the_memory_of_the_device(new_config: NewConfig, tmp_path: Path) -> None:
+def test_videos_are_trained_on_from_the_memory_of_the_device(
+    new_config: NewConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     septuplets = write_tiny_vimeo(tmp_path / "vimeo", train=5, test=1)
     root = (septuplets / "sequences").rename(tmp_path / "videos")  # each a folder of 7 numbered images
     options = {
@@ -366,8 +369,12 @@ def test_videos_are_trained_on_from_the_memory_of_the_device(new_config: NewConf
         "steps_per_epoch": 2,
         "val_fraction": 0.4,
     }
+    (root / "still").mkdir()
+    for number in range(1, 8):
+        shutil.copy(next(root.rglob("im1.png")), root / f"still/im{number}.png")
     whole, parts = (new_config(name, **options) for name in ("whole", "parts"))
     assert train(whole).epoch == 2
+    assert "note: still gives no window: too short, or nothing moves in it" in capsys.readouterr().out
     train(replace(parts, max_epoch=1))
     train(replace(parts, resume=True))
     _assert_same(_content(whole), _content(parts))
