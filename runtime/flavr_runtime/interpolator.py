@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flavr_runtime.engine_cache import default_cache_folder
-from flavr_runtime.errors import InputError
+from flavr_runtime.errors import InputError, UsageError
 from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.memory import WINDOW_SHARE, available_bytes, loaded_bytes
 from flavr_runtime.model_info import ModelInfo, read_model_info
@@ -69,10 +69,12 @@ class Interpolator:
                 of a tile in pixels, 128 at least.
 
         Raises:
-            UsageError: no such provider or tiles, or an option that the provider does not have.
+            UsageError: no such provider or tiles, no threads, or an option that the provider does not have.
             ProviderError: the provider does not work on this machine.
             ModelError: the model cannot be loaded or does not run on the provider.
         """
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads {threads}: one is needed at least; leave it out for one per core")
         selected = provider if isinstance(provider, Selected) else select(provider, provider_options)
         if model is None:
             model = shipped_model(selected.graph, deep=deep)

@@ -188,3 +188,9 @@ def test_a_picture_held_after_a_cut_is_repeated_and_not_faded_into_itself(averag
     made = list(average_2x.expand(frames, 4, cut_mode="blend"))
     assert [frame.origin for frame in made[4:9]] == ["source", *["repeated"] * 3, "source"]
     assert all(frame.same_picture(made[4]) for frame in made[5:9])
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_are_refused(threads: int) -> None:
+    with pytest.raises(UsageError, match=rf"^threads {threads}: one is needed at least"):
+        Interpolator(provider="cpu", threads=threads)
