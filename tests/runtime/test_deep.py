@@ -70,7 +70,8 @@ def test_the_network_that_ships_has_all_the_bits_too(tmp_path: Path) -> None:
     printed = run_well(clip, "-o", tmp_path / "out.mkv", "--codec", "ffv1")
     assert "model: flavr_lite_2x_winograd_float.onnx" in printed
     made = luma(tmp_path / "out.mkv")[1]
-    assert np.abs(made.astype(int) - ramp(0, 128, 16, 10) - 1).mean() < 4
+    # Weights may be off by two codes of 8 bits on so small a picture; another depth is off by hundreds.
+    assert np.abs(made.astype(int) - ramp(0, 128, 16, 10) - 1).mean() < 8
     assert len(np.unique(made)) > 0.75 * 64
 
 
