@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -88,10 +88,12 @@ _PARAMS: list[click.Parameter] = [
     click.Option(["-o", "--output"], type=_FILE, required=True, metavar="FILE.pth", help="The mean."),
     version_option(),
 ]
-_OPTIONS: dict[str, Any] = {"callback": _run, "params": _PARAMS, "context_settings": SETTINGS}
-
 command = click.Command(
-    "python -m flavr.average", help="Average the weights of checkpoints that one run has made.", **_OPTIONS
+    "python -m flavr.average",
+    help="Average the weights of checkpoints that one run has made.",
+    callback=_run,
+    params=_PARAMS,
+    context_settings=SETTINGS,
 )
 
 if __name__ == "__main__":
