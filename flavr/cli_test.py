@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ Examples:
   flavr-test --dataset vimeo90K_septuplet --data_root datasets --load_from model.pth --n_outputs 1
   flavr-test --dataset ucf101 --data-root ucf101 --load-from model.pth --precision bf16 --json scores.json
   flavr-test --dataset vimeo90K_septuplet --data-root datasets --load-from model.onnx --provider cuda
+  flavr-test --dataset video --data-root clips --load-from model.onnx --ensemble 4
   flavr-test --dataset middlebury --data-root middlebury --load-from model.pth --save-images results
 """
 
@@ -48,6 +49,7 @@ class _Options:
     data_root: Path
     load_from: Path
     n_outputs: int | None
+    ensemble: int
     split: str
     max_windows: int | None
     data_options: dict[str, object]
@@ -90,6 +92,15 @@ _SECTIONS = {
             type=click.IntRange(1),
             metavar="N",
             help="New frames per window.  [default: the file's]",
+        ),
+        click.Option(
+            ["--ensemble"],
+            type=click.Choice(["1", "2", "4", "8", "16"]),
+            callback=lambda _context, _parameter, value: int(value),
+            default="1",
+            metavar="N",
+            help="Test the mean over N views of a window: as it is, run backwards, upside down, mirrored; 16 "
+            "have rows and columns swapped, too.",
         ),
     ],
     "On what": [
@@ -193,6 +204,15 @@ def _subject(options: _Options) -> _Subject:
             "says where it runs"
         )
     subject = _onnx_subject(options) if onnx else _torch_subject(options)
+    if options.ensemble > 1:
+        from flavr.predictors import Ensemble
+        from flavr.views import VIEWS
+
+        subject = replace(
+            subject,
+            predictor=Ensemble(subject.predictor, VIEWS[: options.ensemble]),
+            device=f"{subject.device}, ensemble of {options.ensemble}",
+        )
     if options.n_outputs not in (None, subject.n_outputs):
         raise CheckpointError(
             f"{options.load_from} is a {subject.n_outputs + 1}x network, which has --n-outputs "
@@ -346,6 +366,7 @@ def _write_json(
         "windows": windows,
         "frames": tallies[_NETWORK].scores.pictures,
         "file": str(options.load_from),
+        "ensemble": options.ensemble,
         "device": subject.device,
         "batch": options.test_batch_size,
         "note": subject.note,

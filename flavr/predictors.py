@@ -16,6 +16,7 @@ from torch import Tensor
 from flavr.config import MULTIPLE, WINDOW
 from flavr.errors import CheckpointError, TrainingError
 from flavr.network import Flavr
+from flavr.views import View, mean_over
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -68,6 +69,22 @@ class TorchPredictor:
         with torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=reduced):
             mids = self.network.synthesise(padded, mean)
         return mids[..., :height, :width].float()
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """The mean of what a predictor makes of several views of a window."""
+
+    predictor: Predictor
+    views: Sequence[View]
+
+    @property
+    def device(self) -> torch.device:
+        """The predictor's own."""
+        return self.predictor.device
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        return mean_over(self.views, self.predictor, frames)
 
 
 Array = NDArray[Any]

@@ -29,7 +29,8 @@ def print_plan(job: Job, interpolator: Interpolator, memory: str) -> None:
         f"{f'{info.frame_count} frames, ' if info.frame_count is not None else ''}{info.description}",
         err=True,
     )
-    click.echo(f"model: {interpolator.model}", err=True)
+    views = f", the mean over {interpolator.ensemble} views" if interpolator.ensemble > 1 else ""
+    click.echo(f"model: {interpolator.model}{views}", err=True)
     click.echo(f"provider: {interpolator.provider} ({interpolator.placement})", err=True)
     click.echo(memory, err=True)
     for notice in [*job.notices, *interpolator.notices]:

@@ -87,6 +87,15 @@ class EngineOptions:
         help="A file written by flavr-export, or the name of one that ships, such as flavr_lite_2x.onnx. "
         "[default: the small 2x network that ships, in the form that is fastest on the provider]",
     )
+    ensemble: int = option(
+        "--ensemble",
+        type=click.Choice(["1", "2", "4", "8"]),
+        callback=lambda _context, _parameter, value: int(value),
+        default="1",
+        metavar="N",
+        help="Make new frames the mean over N views of their window (as it is, run backwards, upside down, "
+        "mirrored): 2, 4 or 8 times the arithmetic, nearer to the truth. Elsewhere called TTA.",
+    )
     provider: str = option(
         "--provider",
         shapes_result=False,  # the one that is taken does

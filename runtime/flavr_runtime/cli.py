@@ -98,6 +98,7 @@ def _run(job: Job, options: RunOptions) -> None:
         cache=engine.cache_dir,
         strict=engine.strict,
         tile=engine.tile,
+        ensemble=engine.ensemble,
     )
     tiling = interpolator.tiling(info.height, info.width)
     job.work.identify({**interpolator.identity, "the tiles": str(tiling)})

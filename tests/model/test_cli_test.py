@@ -95,6 +95,23 @@ def test_videos_weigh_the_same_however_long_they_are(
     assert f"mean over 3 videos: {mean}" in capsys.readouterr().out
 
 
+def test_an_ensemble_scores_the_mean_over_its_views_for_files_too(
+    run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
+    export(checkpoint, tmp_path / "model.onnx", ExportSpec(io="float"))
+    scores = {}
+    for name, path, views in (("one", checkpoint, 1), ("torch", checkpoint, 16), ("onnx", "model.onnx", 16)):
+        json_file = tmp_path / f"{name}.json"
+        assert run("--load-from", tmp_path / path, "--ensemble", views, "--json", json_file) == 0
+        content = _scores(json_file)
+        assert content["ensemble"] == views
+        assert content["device"].endswith(", ensemble of 16") == (views == 16)
+        scores[name] = content["results"]["FLAVR"]["psnr"]
+    assert scores["onnx"] == pytest.approx(scores["torch"], abs=1e-3)
+    assert scores["one"] != pytest.approx(scores["torch"], abs=1e-2)
+    assert run("--load-from", checkpoint, "--ensemble", 3) == 2
+
+
 @pytest.mark.parametrize("io", ["uint8", "float", "packed"])
 def test_an_exported_file_scores_what_its_checkpoint_scores(
     run: Run, checkpoint: Path, tmp_path: Path, io: Any, capsys: pytest.CaptureFixture[str]
