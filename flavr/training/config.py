@@ -56,6 +56,10 @@ class TrainingConfig:
     init: Start = "published"
     load_from: Path | None = None
     pretrained: Path | None = None
+    # learning from a network
+    teacher: Path | None = None
+    teacher_share: float = 0.75  # of a target; the rest is the truth
+    teacher_ensemble: int = 4
     # optimisation
     loss: str = "1*L1"
     batch_size: int = 32  # over all processes together
@@ -218,6 +222,8 @@ _LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(("lr", "clip_grad", "time_limit"), (lambda value: 0 < value < math.inf, "above 0")),
     **dict.fromkeys(("val_fraction", "beta2", "ema"), (lambda value: 0 < value < 1, "between 0 and 1")),
     "beta1": (lambda value: 0 <= value < 1, "0 or more and below 1"),
+    "teacher_share": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "teacher_ensemble": (lambda value: value in (1, 2, 4, 8, 16), "1, 2, 4, 8 or 16"),
     "jitter": (lambda value: 0 <= value < 0.5, "0 or more and below 0.5"),
     # the network's strides, and the reflection padding of its last convolution
     "crop": (lambda value: value >= 8 and value % MULTIPLE == 0, f"a multiple of {MULTIPLE}"),

@@ -19,6 +19,7 @@ from flavr.training.distributed import Ranks
 from flavr.training.reporting import Report, Row
 from flavr.training.state import RunState
 from flavr.training.stopping import Signals, Stop
+from flavr.training.teacher import Teacher
 from flavr.training.validation import Judgement, Validator
 
 _NAMES_SHOWN = 32
@@ -74,6 +75,7 @@ class Trainer:
         ranks: Ranks,
         report: Report,
         *,
+        teacher: Teacher | None = None,
         deadline: float | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -85,6 +87,7 @@ class Trainer:
         self._loss = loss
         self._ranks = ranks
         self._report = report
+        self._teacher = teacher
         self._deadline = deadline
         self._layout = torch.channels_last_3d if channels_last else torch.contiguous_format
         self._signals = Signals()
@@ -152,6 +155,8 @@ class Trainer:
         inputs = batch.inputs.to(device, non_blocking=True).contiguous(memory_format=self._layout)
         targets = batch.targets.to(device, non_blocking=True)
         with torch.autocast(device.type, PRECISIONS[config.precision], enabled=config.precision != "fp32"):
+            if self._teacher is not None:
+                targets = self._teacher.targets(inputs, targets)
             prediction = self._model(inputs)
         loss = self._loss(prediction, targets)
         state.optimizer.zero_grad(set_to_none=True)

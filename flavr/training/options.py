@@ -125,6 +125,23 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             "FILE",
         ),
     ),
+    "Learning from a network": (
+        _Row(
+            "teacher",
+            _FILE,
+            "Mix what this network makes of a window into what is to be learnt from it: a larger one, or the "
+            "same, which is better over several views than over one.",
+            "FILE",
+        ),
+        _Row("teacher_share", float, "The teacher's share of a target; the rest is the true frame."),
+        _Row(
+            "teacher_ensemble",
+            int,
+            "Its mean over so many views of a window: 2 adds the one run backwards, 4 those turned upside "
+            "down, 8 mirrored ones, 16 those with rows and columns swapped.",
+            "N",
+        ),
+    ),
     "Optimisation": (
         _Row(
             "loss",

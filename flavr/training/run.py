@@ -40,8 +40,10 @@ from flavr.training.schedule import SCHEDULES
 from flavr.training.state import RunState, read_state
 from flavr.training.stopping import Stop
 from flavr.training.summary import network_cost
+from flavr.training.teacher import Teacher
 from flavr.training.validation import Validator
 from flavr.validate import evenly
+from flavr.views import VIEWS
 
 _SKIPPED_SHOWN = 10  # tensors that --pretrained could not use, before "and N more"
 _MOST_WORKERS = 16
@@ -85,6 +87,7 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
         batches = _batches(config, data.train, ranks)
         channels_last = _channels_last(config, network.config.width, ranks.device)
         winograd = _winograd(config, ranks.device)
+        teacher = _teacher(config, network, ranks, channels_last=channels_last, winograd=winograd)
         if winograd:
             quicken(network)
         state = _state(config, network.to(ranks.device), batches, ranks, channels_last=channels_last)
@@ -109,6 +112,7 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             f"epoch       {batches.steps} steps of {batches.size} windows",
             f"minimises   {loss}, by {config.optimizer.title()}, {config.schedule} schedule from "
             f"{config.lr:g}",
+            *([] if teacher is None else [f"learns from {config.teacher}: {teacher}"]),
             f"hardware    {ranks.count} x {_device_name(ranks.device)}, {config.precision}{layout}",
             f"writes to   {config.folder}",
         )
@@ -133,6 +137,7 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             loss,
             ranks,
             report,
+            teacher=teacher,
             deadline=deadline,
             channels_last=channels_last,
         )
@@ -173,6 +178,24 @@ def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, _Start]:
     if network.config.batchnorm and ranks.count > 1:
         raise UsageError("a network with BatchNorm trains in one process: several would each have statistics")
     return network, start
+
+
+def _teacher(
+    config: TrainingConfig, student: Flavr, ranks: Ranks, *, channels_last: bool, winograd: bool
+) -> Teacher | None:
+    if config.teacher is None:
+        return None
+    network = load_checkpoint(config.teacher).network().requires_grad_(False)
+    if network.config.factor != student.config.factor:
+        raise UsageError(
+            f"--teacher {config.teacher} is a {network.config.factor}x network; one of "
+            f"{student.config.factor}x is needed to teach one"
+        )
+    if winograd:
+        quicken(network)
+    if channels_last:
+        _innermost_channels(network)
+    return Teacher(network.to(ranks.device), VIEWS[: config.teacher_ensemble], config.teacher_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +265,7 @@ def _state(
     config: TrainingConfig, network: Flavr, batches: Batches, ranks: Ranks, *, channels_last: bool
 ) -> RunState:
     if channels_last:
-        for parameter in network.parameters():
-            if parameter.ndim == 5:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+        _innermost_channels(network)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = True  # all batches have one size
     optimizer = _optimizer(config, network)
@@ -258,6 +279,12 @@ def _state(
     if config.resume:
         state.restore(read_state(config.checkpoint), config.checkpoint)
     return state
+
+
+def _innermost_channels(network: Flavr) -> None:
+    for parameter in network.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _optimizer(config: TrainingConfig, network: Flavr) -> Optimizer:
