@@ -68,6 +68,7 @@ def open_set(
 
     Raises:
         FlavrError: no such data set, or a broken one.
+        UsageError: no such folder, or nothing in it that can be scored.
     """
     if data == MINI:
         return _mini(windows, factor, size or _MINI_SIZE)
@@ -86,6 +87,11 @@ def open_set(
         for sample in (dataset[index] for index in evenly(len(dataset), windows))
     ]
     known = [window for window in chosen if window.truth]
+    if not known:
+        raise UsageError(
+            f"--data {data}: the truth of none of the {len(chosen)} windows taken is known, so nothing "
+            "can be scored; name another set, or --data none"
+        )
     description = f"{DATASETS[name].summary} ({root.name})"
     return QualitySet(
         Data(name=name, description=description, windows=len(known), of_windows=len(dataset)), known

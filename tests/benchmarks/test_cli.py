@@ -12,9 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from flavr._images import write_png
 from flavr.config import FlavrConfig
 from flavr.rendering import RenderSpec, render_set
 from flavr_benchmarks import _main, ceiling, datasets, end_to_end
@@ -238,6 +240,18 @@ def test_a_folder_in_vimeos_layout_serves_as_data(tmp_path: Path) -> None:
     found = datasets.open_set(str(tmp_path / "set"), 5, 2, {})
     assert (found.data.name, found.data.windows, found.data.of_windows) == ("vimeo90K_septuplet", 2, 2)
     assert found.windows[0].inputs[0].shape == (48, 64, 3)
+
+
+def test_data_without_a_known_truth_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """Scores of no window ended a whole run in a division by zero, when the report was written."""
+    scene = tmp_path / "set" / "eval-data" / "Army"
+    scene.mkdir(parents=True)
+    for number in range(9, 13):
+        write_png(scene / f"frame{number:02d}.png", np.full((32, 48, 3), number, np.uint8))
+    result = bench("--data", f"middlebury:{tmp_path / 'set'}", *TINY, "-o", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert "the truth of none of the 1 windows taken is known" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_clip_of_the_end_to_end_run_is_interpolated_whole(tmp_path: Path) -> None:
