@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from flavr_benchmarks.errors import ReportError
-from flavr_benchmarks.schema import Latency, Report, Row
+from flavr_benchmarks.schema import Key, Latency, Report, Row
+from flavr_benchmarks.views import short_names
 
 # Drawn in these colours, which stand for the page's own.
 _INK, _FAINT = "#010203", "#040506"
@@ -118,13 +119,14 @@ def _drawn(name: str, draw: Callable[[Any], None], height: float) -> str:
     return re.sub(r'((?:xlink:)?href="|url\()#', rf"\1#{name}-", svg)
 
 
-def row_label(row: Row) -> str:
-    """Short: without the size and the model's name."""
-    return " ".join(word for word in (row.key.backend, row.key.graph, row.key.precision) if word)
+def _labels(rows: Sequence[Row]) -> dict[Key, str]:
+    names = short_names(row.key.variant for row in rows)
+    # Matplotlib takes what is between two dollars for a formula.
+    return {row.key: names[row.key.variant].replace("$", r"\$") for row in rows}
 
 
-def _colours(rows: Sequence[Row]) -> dict[str, str]:
-    names = dict.fromkeys(row_label(row) for row in rows)
+def _colours(labels: Mapping[Key, str]) -> dict[str, str]:
+    names = dict.fromkeys(labels.values())
     return {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
 
 
@@ -139,7 +141,8 @@ def _cost_quality(axes: Any, rows: Sequence[Row]) -> None:
 def _plot_quality(
     axes: Any, rows: Sequence[Row], label: str, time: Callable[[Latency], float], *, intervals: bool
 ) -> None:
-    colours = _colours(rows)
+    labels = _labels(rows)
+    colours = _colours(labels)
     sizes = list(dict.fromkeys(row.key.size for row in rows))
     for row in rows:
         if row.latency is None or row.quality is None:
@@ -151,8 +154,8 @@ def _plot_quality(
             row.quality.psnr_uint8,
             xerr=reach if intervals else None,
             fmt=_MARKERS[sizes.index(row.key.size) % len(_MARKERS)],
-            color=colours[row_label(row)],
-            mfc="none" if row.baseline else colours[row_label(row)],
+            color=colours[labels[row.key]],
+            mfc="none" if row.baseline else colours[labels[row.key]],
             ms=7,
             alpha=0.9,
         )
@@ -161,13 +164,12 @@ def _plot_quality(
     axes.set_ylabel("PSNR, dB")
     axes.grid(True, alpha=0.4)
     _plain_log_ticks(axes.xaxis)
-    _legend(axes, colours, rows, sizes)
+    _legend(axes, colours, {labels[row.key] for row in rows if row.baseline}, sizes)
 
 
-def _legend(axes: Any, colours: dict[str, str], rows: Sequence[Row], sizes: Sequence[str]) -> None:
+def _legend(axes: Any, colours: dict[str, str], baselines: Set[str], sizes: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    baselines = {row_label(row) for row in rows if row.baseline}
     handles = [
         Line2D([], [], ls="", marker="o", color=c, mfc="none" if name in baselines else c, label=name)
         for name, c in colours.items()
@@ -181,11 +183,12 @@ def _legend(axes: Any, colours: dict[str, str], rows: Sequence[Row], sizes: Sequ
 
 
 def _latencies(axes: Any, rows: Sequence[Row]) -> None:
-    colours = _colours(rows)
+    labels = _labels(rows)
+    colours = _colours(labels)
     for position, row in enumerate(reversed(rows)):
         if row.latency is None:
             continue
-        colour = colours[row_label(row)]
+        colour = colours[labels[row.key]]
         values = [value for one in row.latency.rounds for value in one]
         axes.boxplot(
             [values],
@@ -202,7 +205,7 @@ def _latencies(axes: Any, rows: Sequence[Row]) -> None:
         )
         medians = [sorted(one)[len(one) // 2] for one in row.latency.rounds]
         axes.plot(medians, [position] * len(medians), "o", ms=3, color=colour, alpha=0.5)
-    axes.set_yticks(range(len(rows)), [row_label(row) for row in reversed(rows)])
+    axes.set_yticks(range(len(rows)), [labels[row.key] for row in reversed(rows)])
     axes.set_xscale("log")
     axes.set_xlabel("ms per window")
     axes.grid(True, axis="x", alpha=0.4)
@@ -220,14 +223,15 @@ def _plain_log_ticks(axis: Any) -> None:
 
 
 def _memory(axes: Any, rows: Sequence[Row]) -> None:
+    labels = _labels(rows)
     several = len({row.key.size for row in rows}) > 1
     for position, row in enumerate(reversed(rows)):
         peak, base = (row.peak_rss or 0) / 1e6, (row.base_rss or 0) / 1e6
         axes.barh(position, peak, color=_COLOURS[5], height=0.6)
         axes.barh(position, min(base, peak), color=_COLOURS[0], height=0.6)
         axes.annotate(f" {peak:.0f}", (peak, position), va="center", fontsize=8, color=_INK)
-    labels = [f"{row_label(row)} {row.key.size}" if several else row_label(row) for row in reversed(rows)]
-    axes.set_yticks(range(len(rows)), labels)
+    ticks = [labels[row.key] + (f" {row.key.size}" if several else "") for row in reversed(rows)]
+    axes.set_yticks(range(len(rows)), ticks)
     axes.set_xlabel("MB")
     axes.grid(True, axis="x", alpha=0.4)
     axes.margins(x=0.1)

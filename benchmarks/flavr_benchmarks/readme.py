@@ -9,7 +9,7 @@ from flavr_benchmarks.errors import ReportError
 from flavr_benchmarks.markdown import machine
 from flavr_benchmarks.recommendation import speedup
 from flavr_benchmarks.schema import Report, Row, write_text
-from flavr_benchmarks.views import figure, milliseconds
+from flavr_benchmarks.views import figure, milliseconds, short_names
 
 BEGIN = "<!-- flavr-bench table: written by `flavr-bench table`, do not edit -->"
 END = "<!-- end of flavr-bench table -->"
@@ -38,12 +38,12 @@ def readme_table(reports: Sequence[Report]) -> str:
 def _line(report: Report, row: Row) -> list[str]:
     network = report.network(row)
     loss = row.quality.loss_db if row.quality is not None else None
-    name = " ".join(word for word in (row.key.backend, row.key.graph, row.key.precision) if word)
+    names = short_names(each.key.variant for each in report.rows)
     latency = row.latency
     return [
         "" if network is None else f"{network.arch} {network.factor}x, width {network.width}",
         row.key.size,
-        name,
+        names[row.key.variant],
         milliseconds(latency.p50 if latency else None) + (" \\*" if latency and latency.unstable else ""),
         milliseconds(latency.cpu if latency else None),
         _against_eager(report, row),

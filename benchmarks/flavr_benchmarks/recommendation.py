@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flavr_benchmarks.schema import Report, Row
 from flavr_benchmarks.statistics import CONFIDENCE, Interval, median, median_interval
-from flavr_benchmarks.views import milliseconds, new_fps
+from flavr_benchmarks.views import milliseconds, new_fps, short_names
 
 LARGEST_LOSS = 0.1  # dB against fp32 PyTorch: not visible
 
@@ -24,7 +24,8 @@ def _sentence(size: str, rows: list[Row]) -> str:
     ranked = sorted(good, key=lambda row: row.latency.p50 if row.latency else 0.0)
     best = ranked[0]
     fps = new_fps(best)
-    name = " ".join(word for word in (best.key.backend, best.key.graph, best.key.precision) if word)
+    names = short_names(row.key.variant for row in rows)
+    name = names[best.key.variant]
     if best.latency is None or fps is None:
         raise ValueError("a row without latency was ranked")
     text = (
@@ -32,7 +33,7 @@ def _sentence(size: str, rows: list[Row]) -> str:
         f"{_loss(best)}"
     )
     if len(ranked) > 1:
-        text += f", {_against(best, ranked[1])}"
+        text += f", {_against(best, ranked[1], names[ranked[1].key.variant])}"
     too_bad = [row for row in measured if not _acceptable(row)]
     faster = [row for row in too_bad if row.latency is not None and row.latency.p50 < best.latency.p50]
     if faster:
@@ -64,8 +65,7 @@ def _loss(row: Row) -> str:
     return f", {lost} lost against fp32 PyTorch" if loss > -0.005 else f", {-loss:.2f} dB above fp32 PyTorch"
 
 
-def _against(best: Row, second: Row) -> str:
-    name = " ".join(word for word in (second.key.backend, second.key.graph, second.key.precision) if word)
+def _against(best: Row, second: Row, name: str) -> str:
     found = speedup(second, best)
     if found is None:
         return f"with {name} next"

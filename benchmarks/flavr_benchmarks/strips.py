@@ -11,6 +11,7 @@ import numpy as np
 from flavr_benchmarks.datasets import QualitySet, QualityWindow
 from flavr_benchmarks.quality import codes
 from flavr_benchmarks.scoring import Predictions
+from flavr_benchmarks.views import short_names
 from flavr_runtime.frames import Rgb
 
 AMPLIFIED = 4
@@ -58,11 +59,12 @@ def _strip(window: QualityWindow, number: int, predictions: Predictions) -> Stri
     middle = len(window.truth) // 2
     truth = window.truth[middle][rows, columns]
     pictures.append(Picture("truth", _url(truth)))
+    names = short_names(predictions.by_variant)
     for variant, frames in predictions.by_variant.items():
         picture = codes(frames[number])[middle][rows, columns]
-        backend, _, graph, precision = variant
-        title = " ".join(word for word in (backend, graph, precision) if word)
-        pictures.append(Picture(title, _url(picture), _url(_error(picture, truth)), _psnr(picture, truth)))
+        pictures.append(
+            Picture(names[variant], _url(picture), _url(_error(picture, truth)), _psnr(picture, truth))
+        )
     return Strip(window.name, pictures)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from flavr_benchmarks.datasets import VIMEO_TEST_SEQUENCES
@@ -39,6 +39,18 @@ def milliseconds(value: float | None) -> str:
 
 def size_text(value: int | None) -> str:
     return "-" if value is None else f"{value / 1e6:.3g} MB" if value < 1e9 else f"{value / 1e9:.2f} GB"
+
+
+def short_names(variants: Iterable[tuple[str, str, str, str]]) -> dict[tuple[str, str, str, str], str]:
+    """By `Key.variant`: without the size, and without the model where all are of one."""
+    listed = list(variants)
+    several = len({model for _, model, _, _ in listed if model}) > 1
+    return {
+        (backend, model, graph, precision): " ".join(
+            word for word in (backend, model if several else "", graph, precision) if word
+        )
+        for backend, model, graph, precision in listed
+    }
 
 
 def share_of_ceiling(report: Report, row: Row) -> float | None:

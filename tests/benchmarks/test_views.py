@@ -14,9 +14,10 @@ from flavr_benchmarks.comparison import compare
 from flavr_benchmarks.errors import GateError, ReportError, UsageError
 from flavr_benchmarks.gates import Gates
 from flavr_benchmarks.markdown import markdown
+from flavr_benchmarks.plots import plots, speed_quality_svg
 from flavr_benchmarks.readme import BEGIN, END, put_into, readme_table
 from flavr_benchmarks.recommendation import recommend
-from flavr_benchmarks.schema import Failure, Report, read_report, write_report
+from flavr_benchmarks.schema import Failure, Network, Report, read_report, write_report
 from flavr_benchmarks.views import scores, share_of_ceiling
 from made_reports import around, latency, quality, report, row
 
@@ -34,6 +35,15 @@ def mixed() -> Report:
             row("average", 0.1, score=quality(26.0)),
         ]
     )
+
+
+@pytest.fixture
+def two_networks() -> Report:
+    """A checkpoint and a file of another network, in one form."""
+    both = report([row("ort-cpu", 150), row("ort-cpu", 100), row("torch-eager", 300, graph="pytorch")])
+    both.rows[1].key = replace(both.rows[1].key, model="small")
+    both.networks.append(Network(name="small", arch="unet_18", width=4, factor=2, sha256="cd", gflop={}))
+    return both
 
 
 def test_every_public_name_can_be_imported() -> None:
@@ -108,6 +118,20 @@ def test_a_fast_network_of_bad_quality_is_not_recommended(mixed: Report) -> None
 def test_a_network_that_is_worse_than_averaging_is_not_praised() -> None:
     untrained = report([row(score=quality(18.9)), row("average", 0.1, score=quality(31.0))])
     assert "but averaging frames is better on this data, by 12.10 dB" in recommend(untrained)[0]
+
+
+def test_of_several_networks_the_one_that_is_recommended_is_named(two_networks: Report) -> None:
+    (sentence,) = recommend(two_networks)
+    assert sentence.startswith("At 256x448, deploy ort-cpu small conv2d fp32: 100 ms")
+    assert "1.50x as fast as ort-cpu net conv2d fp32" in sentence
+    assert "| ort-cpu small conv2d fp32 |" in readme_table([two_networks])
+
+
+def test_of_several_networks_each_has_its_own_colour_in_the_plots(two_networks: Report) -> None:
+    two_networks.rows[1].key = replace(two_networks.rows[1].key, model="a$b$")  # no formula
+    for svg in (*(plot.svg for plot in plots(two_networks)), speed_quality_svg(two_networks)):
+        assert ">ort-cpu net conv2d fp32</text>" in svg
+        assert ">ort-cpu a$b$ conv2d fp32</text>" in svg
 
 
 def test_two_networks_of_one_speed_are_called_equal() -> None:
