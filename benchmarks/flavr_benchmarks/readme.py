@@ -53,9 +53,9 @@ def _line(report: Report, row: Row) -> list[str]:
 
 
 def _against_eager(report: Report, row: Row) -> str:
-    """How many times as fast: by the rounds both took part in; by CPU time where one is unstable.
+    """How many times as fast as the same network in PyTorch, by the rounds both took part in.
 
-    CPU time stands for speed on one thread only; with more there is no figure.
+    Where one is unstable, by CPU time. It stands for speed on one thread only; with more there is no figure.
     """
     eager = next(
         (
@@ -63,6 +63,7 @@ def _against_eager(report: Report, row: Row) -> str:
             for other in report.rows
             if (other.key.backend, other.key.precision, other.key.size)
             == ("torch-eager", "fp32", row.key.size)
+            and _weights(report, other) == _weights(report, row)
         ),
         None,
     )
@@ -75,6 +76,11 @@ def _against_eager(report: Report, row: Row) -> str:
         return "-" if found is None else f"{found[0]:.2f}x"
     on_one = row.key.threads == eager.key.threads == 1 and row.device == eager.device == "CPU"
     return f"{eager.latency.cpu / row.latency.cpu:.2f}x" if on_one and row.latency.cpu else "-"
+
+
+def _weights(report: Report, row: Row) -> str | None:
+    network = report.network(row)
+    return None if network is None else network.sha256
 
 
 def _where(report: Report) -> str:

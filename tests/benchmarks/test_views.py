@@ -316,6 +316,12 @@ def test_the_readme_table_has_the_measured_networks(mixed: Report) -> None:
     assert "Test CPU" in lines[-1]
 
 
+def test_a_network_is_not_compared_with_anothers_speed_in_pytorch(two_networks: Report) -> None:
+    lines = readme_table([two_networks]).splitlines()[2:5]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [line[5] for line in cells] == ["2.00x", "-", "1x"]
+
+
 def test_the_table_is_put_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
