@@ -53,15 +53,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill that gets its final name when the block ends well, and goes away when it does not.
 
     Raises:
-        DataError: something of that name is there already, or it cannot be written; the disk is full.
+        DataError: something of that name is there already, or it is the working folder, or it cannot be
+            written; the disk is full.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists already; remove it or choose another name")
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    place = folder.resolve()  # a link to an empty folder stays one
+    if place == Path.cwd():  # replaced, a shell would be left in a folder that is gone
+        raise DataError(f"{folder} is the folder you are in; name one to make in it")
+    partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         yield partial
-        partial.replace(folder)
+        partial.replace(place)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DataError(f"{folder}: the disk is full; free some space and run again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,7 +193,7 @@ def layouts(name: str | None) -> None:
 
 def _print_set(output: Path, contents: str) -> None:
     click.echo(f"{output}: {contents}")
-    click.echo(f"Next: flavr-train --dataset vimeo90K_septuplet --data_root {output}")
+    click.echo(f"Next: flavr-train --dataset vimeo90K_septuplet --data_root {shlex.quote(str(output))}")
 
 
 @contextmanager

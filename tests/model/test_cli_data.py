@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import itertools
+import shlex
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,31 @@ class TestRender:
         (tmp_path / "precious").touch()
         code, text = fail(capsys, monkeypatch, "render", "-o", tmp_path, *TINY)
         assert (code, text) == (1, f"error: {tmp_path} exists already; remove it or choose another name\n")
+
+    def test_an_empty_folder_that_is_there_is_filled(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "mini").symlink_to("elsewhere")
+        run("render", "-o", tmp_path / "mini", *TINY)
+        assert (tmp_path / "mini").is_symlink()
+        assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == [
+            "sep_testlist.txt", "sep_trainlist.txt", "sequences"
+        ]  # fmt: skip
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "mini"]
+
+    def test_the_folder_one_is_in_is_not_replaced(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A shell would stand in a folder that is no longer there."""
+        monkeypatch.chdir(tmp_path)
+        for name in (".", tmp_path):
+            code, text = fail(capsys, monkeypatch, "render", "-o", name, *TINY)
+            assert (code, text) == (1, f"error: {name} is the folder you are in; name one to make in it\n")
+        assert not [*tmp_path.iterdir()]
+
+    def test_the_next_command_can_be_pasted(self, tmp_path: Path) -> None:
+        result = run("render", "-o", tmp_path / "my set", *TINY)
+        words = shlex.split(result.stdout.splitlines()[-1])
+        assert words[-2:] == ["--data_root", str(tmp_path / "my set")]
 
     def test_full_disk_leaves_nothing(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
