@@ -151,6 +151,7 @@ def _print_cuts(output: Path, cuts: list[Cut]) -> None:
         output,
         f"{sum(len(item.starts) for item in train)} sequences of {len(train)} videos to train on, "
         f"{sum(len(item.starts) for item in test)} of {len(test)} to test",
+        trainable=bool(test),
     )
 
 
@@ -176,7 +177,7 @@ def render(output: Path, train: int, test: int, size: tuple[int, int], seed: int
     with _progress() as progress:
         task = progress.add_task("rendering", total=train + test)
         render_set(output, RenderSpec(train, test, *size, seed), lambda: progress.advance(task))
-    _print_set(output, f"{train} sequences to train on, {test} to test")
+    _print_set(output, f"{train} sequences to train on, {test} to test", trainable=test > 0)
 
 
 @flavr_data.command(context_settings=_SETTINGS, short_help="Show how the folder of a data set looks.")
@@ -191,8 +192,11 @@ def layouts(name: str | None) -> None:
         click.echo("".join(f"  {line}\n" for line in kind.layout.splitlines()))
 
 
-def _print_set(output: Path, contents: str) -> None:
+def _print_set(output: Path, contents: str, *, trainable: bool) -> None:
     click.echo(f"{output}: {contents}")
+    if not trainable:
+        click.echo("Its test list is empty: flavr-train needs one to validate on")
+        return
     click.echo(f"Next: flavr-train --dataset vimeo90K_septuplet --data_root {shlex.quote(str(output))}")
 
 

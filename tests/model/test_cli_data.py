@@ -22,6 +22,7 @@ from flavr import _septuplets, cli_data
 from flavr._motion import MIN_MOTION
 from flavr.cli_data import flavr_data
 from flavr.datasets import DATASETS, open_dataset
+from flavr.errors import DataError
 
 TINY = ["--train", "2", "--test", "1", "--size", "32x48"]
 
@@ -131,6 +132,13 @@ class TestRender:
             code, text = fail(capsys, monkeypatch, "render", "-o", name, *TINY)
             assert (code, text) == (1, f"error: {name} is the folder you are in; name one to make in it\n")
         assert not [*tmp_path.iterdir()]
+
+    def test_a_set_without_tests_is_not_sent_to_a_training_that_refuses_it(self, tmp_path: Path) -> None:
+        result = run("render", "-o", tmp_path / "mini", "--train", 1, "--test", 0, "--size", "32x48")
+        with pytest.raises(DataError, match="names no sequence for the test split"):
+            open_dataset("vimeo90K_septuplet", tmp_path / "mini", "test")
+        assert "flavr-train --" not in result.stdout
+        assert result.stdout.endswith("Its test list is empty: flavr-train needs one to validate on\n")
 
     def test_the_next_command_can_be_pasted(self, tmp_path: Path) -> None:
         result = run("render", "-o", tmp_path / "my set", *TINY)
