@@ -136,7 +136,7 @@ def _reduced(frame: Rgb, max_side: int | None) -> Rgb:
     if max_side is None or max(height, width) <= max_side:
         return frame
     scale = max_side / max(height, width)
-    size = round(width * scale), round(height * scale)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -289,6 +289,14 @@ def test_8_bits_that_cost_too_much_leave_no_file(
 # ---------------------------------------------------------------- windows and providers
 
 
+def test_pictures_of_any_shape_are_reduced(tmp_path: Path) -> None:
+    """A ticker: of its 8 lines, 0.4 would be left."""
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 4000, 3), 30 * number, np.uint8))
+    calibrating, _ = read_windows(tmp_path, factor=2)
+    assert calibrating[0].frames[0].shape == (1, 1, 192, 3)
+
+
 def test_windows_leave_out_the_frames_that_are_to_be_made(clip: Path) -> None:
     calibrating, held_out = read_windows(clip, factor=2)
     pictures = [read_rgb(path) for path in sorted(clip.iterdir())]
