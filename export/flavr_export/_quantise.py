@@ -77,7 +77,7 @@ def quantise(
         scan: measure every layer even where nothing needs it.
 
     Raises:
-        CalibrationError: more than `LARGEST_LOSS` is lost even with the most sensitive layers in float32.
+        CalibrationError: more than `LARGEST_LOSS` is lost as long as any layer has 8 bits.
     """
     flat = _folded(model)
     layers = sorted({layer for node in flat.graph.node if (layer := _layer(node)) is not None})
@@ -102,10 +102,10 @@ def quantise(
             break
         floats.append(layer)
         loss = lost(_applied(graphs[best], flat, floats))
-    if loss > LARGEST_LOSS:
+    if loss > LARGEST_LOSS or len(floats) == len(layers):  # with all of them in float32 nothing is lost
         raise CalibrationError(
-            f"8 bits cost {loss:.2f} dB on frames held out of the calibration (allowed: {LARGEST_LOSS}); "
-            "calibrate with clips like those it will see, or use --precision fp32"
+            f"8 bits cost {tried[best]:.2f} dB on frames held out of the calibration (allowed: "
+            f"{LARGEST_LOSS}); calibrate with clips like those it will see, or use --precision fp32"
         )
     return Quantised(graphs[best], best, loss, tried, sensitivity, tuple(floats))
 

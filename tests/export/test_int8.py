@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from flavr import Checkpoint, FlavrConfig, load_checkpoint
@@ -26,9 +27,11 @@ from flavr_export import (
     exporter,
     opsets,
 )
-from flavr_export._calibration import read_windows
+from flavr_export._calibration import Window, read_windows
 from flavr_export._frames import structured_frames
+from flavr_export._quantise import quantise
 from flavr_export.compatibility import blockers
+from flavr_export.graph import build_graph
 from flavr_export.spec import ALLOWED, Allowed
 from flavr_export.targets import SYMMETRIC, TARGETS, X86, best_quantisation
 from flavr_runtime import Interpolator
@@ -284,6 +287,18 @@ def test_8_bits_that_cost_too_much_leave_no_file(
     with pytest.raises(CalibrationError, match=r"^8 bits cost -?\d+\.\d\d dB on frames held out"):
         quantised(checkpoint, clip)
     assert not (clip.parent / "m.onnx").exists()
+
+
+def test_a_network_of_which_no_layer_stands_8_bits_is_refused(checkpoint: Checkpoint, clip: Path) -> None:
+    """One layer after the other went back to float32, until a file with nothing in 8 bits was called int8."""
+
+    def run(model: bytes, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        wrong = 8 if b"QuantizeLinear" in model else 0
+        return [np.concatenate(window.between).astype(np.float32) + wrong for window in windows]
+
+    plain = build_graph(checkpoint.config, checkpoint.state_dict, ExportSpec(sums=False))
+    with pytest.raises(CalibrationError, match=r"^8 bits cost 48\.0\d dB on frames held out"):
+        quantise(plain, *read_windows(clip, factor=2), X86, run, calibrations=["minmax"])
 
 
 # ---------------------------------------------------------------- windows and providers
