@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def write_twins(
 
     Raises:
         flavr.CheckpointError: the checkpoint cannot be used.
-        ExportError: another kind of original, or not of this checkpoint; or it is written otherwise now.
+        ExportError: another kind of original, or not of this checkpoint; or it is written otherwise now; or
+            the twins cannot be written.
     """
     model = _load(original)
     facts = {entry.key: entry.value for entry in model.metadata_props}
@@ -82,7 +83,7 @@ def write_twins(
     data = original.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     weights = {each.name: each.raw_data for each in model.graph.initializer}
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, _explained(original):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flavr-twins-")))
         done: dict[Path, Path] = {}
         for twin in twins:
@@ -99,6 +100,14 @@ def write_twins(
         for partial, place in done.items():
             partial.replace(place)
     return tuple(done.values())
+
+
+@contextlib.contextmanager
+def _explained(original: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(f"cannot write the twins of {original}: {error.strerror or error}") from error
 
 
 def _load(original: Path) -> ModelProto:
