@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,7 @@ class OnnxPredictor:
                 f"{self._path} is no file that this version of flavr understands (by its flavr.* metadata); "
                 "write one with flavr-export --ckpt model.pth"
             )
+        self._check_weights(metadata)
         self._io = _IO_KINDS[io]
         self.quantised = io == "uint8"
         self.n_outputs = int(factor) - 1
@@ -192,6 +194,17 @@ class OnnxPredictor:
         # files of fixed size and packed ones take one window at a time
         self._one_by_one = self._size is not None or io == "packed"
         self.title = f"{io} {metadata.get('flavr.precision', '')}".strip()
+
+    def _check_weights(self, metadata: Mapping[str, str]) -> None:
+        """A twin points to places in another file; in any but its own, other numbers lie there."""
+        if "flavr.weights" not in metadata:
+            return
+        other = self._path.with_name(metadata["flavr.weights"])
+        if hashlib.sha256(other.read_bytes()).hexdigest() != metadata.get("flavr.weights_sha256"):
+            raise CheckpointError(
+                f"{self._path} was made for another {other.name} than that beside it; bring that one back, "
+                "or make the twins again: python -m flavr_export.twins"
+            )
 
     def __call__(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]

@@ -18,6 +18,7 @@ import pytest
 from flavr import FlavrConfig
 from flavr.cli_test import main
 from flavr_export import ExportSpec, export
+from flavr_export.twins import Twin, write_twins
 from tiny_vimeo import write_tiny_vimeo
 
 MakeCheckpoint = Callable[[FlavrConfig], Path]
@@ -242,6 +243,21 @@ def test_a_file_that_is_not_understood_is_refused(
     onnx.save(model, tmp_path / "other.onnx")
     assert run("--load-from", tmp_path / "other.onnx") == 1
     assert "is no file that this version of flavr understands" in capsys.readouterr().err
+
+
+def test_a_twin_beside_other_weights_is_refused(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be scored with numbers that lie elsewhere in the other file."""
+    original = export(checkpoint, tmp_path / "model.onnx").path
+    (twin,) = write_twins(original, checkpoint, [Twin("conv2d", "float")])
+    assert run("--load-from", twin, "--max-windows", 1) == 0
+    data = bytearray(original.read_bytes())
+    data[len(data) // 2] ^= 1
+    original.write_bytes(data)
+    capsys.readouterr()
+    assert run("--load-from", twin, "--max-windows", 1) == 1
+    assert "was made for another model.onnx than that beside it" in capsys.readouterr().err
 
 
 def test_a_provider_that_does_not_take_the_graph_is_refused(
