@@ -235,6 +235,10 @@ def _plan(
         raise UsageError("--graph and --precision are for checkpoints; an .onnx file has its own. Add --ckpt")
     if "int8" in precisions and calibrate is None:
         raise UsageError("--precision int8 is calibrated on real frames; name a clip or folder: --calibrate")
+    if "int8" not in precisions and calibrate is not None:
+        raise UsageError("--calibrate is for --precision int8; add it, or leave --calibrate away")
+    if data in (MINI, NONE) and data_options:
+        raise UsageError(f"--data-option is for data sets; --data {data} has no options")
     if data == NONE and gates.need_quality:
         raise UsageError("--fail-below psnr, ssim and loss need a data set; leave --data none away")
     if checkpoint is None and "loss" in gates.limits:

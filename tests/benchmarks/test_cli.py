@@ -142,6 +142,8 @@ def test_a_wrong_network_fails_the_quality_floor_and_a_right_one_does_not(tmp_pa
         (["--precision", "fp64"], "'fp64' is not one of fp32, fp16, bf16, int8"),
         (["--precision", "fp32,int8"], "Add --ckpt"),
         (["--ckpt", "x.pth", "--precision", "fp32,int8"], "name a clip or folder: --calibrate"),
+        (["--ckpt", "x.pth", "--calibrate", "clips"], "--calibrate is for --precision int8"),
+        (["--data-option", "max_side=64"], "--data-option is for data sets; --data mini has no options"),
         (["--fail-below", "speed=3"], "write one of psnr, ssim, loss, slowdown"),
         (["--fail-below", "psnr=high"], "such as psnr=30"),
         (["--fail-below", "slowdown=3"], "flavr-bench compare"),
