@@ -199,8 +199,9 @@ class OnnxPredictor:
         """A twin points to places in another file; in any but its own, other numbers lie there."""
         if "flavr.weights" not in metadata:
             return
-        other = self._path.with_name(metadata["flavr.weights"])
-        if hashlib.sha256(other.read_bytes()).hexdigest() != metadata.get("flavr.weights_sha256"):
+        other = self._path.parent / Path(metadata["flavr.weights"]).name  # whatever an unknown file names
+        found = hashlib.sha256(other.read_bytes()).hexdigest() if other.is_file() else None
+        if found is None or found != metadata.get("flavr.weights_sha256"):
             raise CheckpointError(
                 f"{self._path} was made for another {other.name} than that beside it; bring that one back, "
                 "or make the twins again: python -m flavr_export.twins"

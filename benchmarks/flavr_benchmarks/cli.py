@@ -361,9 +361,12 @@ def markdown(reports: tuple[Path, ...]) -> None:
 @click.option("--cpu-time", is_flag=True, help="CPU time of a window instead of the time it takes.")
 def plot(report: Path, output: Path, cpu_time: bool) -> None:
     """The plot of speed and quality as a picture of its own, for a README."""
+    from flavr_benchmarks.errors import UsageError
     from flavr_benchmarks.plots import speed_quality_svg
     from flavr_benchmarks.schema import read_report, write_text
 
+    if output.suffix.lower() != ".svg":
+        raise UsageError(f"-o {output}: the picture is SVG; give it a name that ends in .svg")
     write_text(output, speed_quality_svg(read_report(report), cpu_time=cpu_time))
 
 

@@ -223,6 +223,10 @@ def test_the_plot_command_draws_a_picture_that_needs_no_page(tmp_path: Path) -> 
     result = bench("plot", path, "-o", picture)
     assert result.exit_code == 1
     assert "nothing to draw" in result.stderr
+    result = bench("plot", path, "-o", tmp_path / "plot.png")
+    assert result.exit_code == 2
+    assert "plot.png: the picture is SVG; give it a name that ends in .svg" in result.stderr
+    assert not (tmp_path / "plot.png").exists()
 
 
 def test_help_needs_neither_torch_nor_onnxruntime() -> None:
