@@ -14,6 +14,7 @@ import click
 from flavr._cli import main_with_errors
 from flavr._options import SETTINGS, KeyValue, SectionedCommand, version_option
 from flavr._paths import check_writable
+from flavr.config import ENSEMBLES
 
 if TYPE_CHECKING:
     from flavr.datasets import InterpolationDataset
@@ -95,8 +96,8 @@ _SECTIONS = {
         ),
         click.Option(
             ["--ensemble"],
-            type=click.Choice(["1", "2", "4", "8", "16"]),
-            callback=lambda _context, _parameter, value: int(value),
+            type=click.Choice(list(map(str, ENSEMBLES))),
+            callback=lambda _context, _option, value: int(value),
             default="1",
             metavar="N",
             help="Test the mean over N views of a window: as it is, run backwards, upside down, mirrored; 16 "
@@ -208,11 +209,9 @@ def _subject(options: _Options) -> _Subject:
         from flavr.predictors import Ensemble
         from flavr.views import VIEWS
 
-        subject = replace(
-            subject,
-            predictor=Ensemble(subject.predictor, VIEWS[: options.ensemble]),
-            device=f"{subject.device}, ensemble of {options.ensemble}",
-        )
+        predictor = Ensemble(subject.predictor, VIEWS[: options.ensemble])
+        device = f"{subject.device}, ensemble of {options.ensemble}"
+        subject = replace(subject, predictor=predictor, device=device)
     if options.n_outputs not in (None, subject.n_outputs):
         raise CheckpointError(
             f"{options.load_from} is a {subject.n_outputs + 1}x network, which has --n-outputs "

@@ -13,6 +13,7 @@ WINDOW = 4  # input frames; the decoder folds exactly this many time steps into 
 MULTIPLE = 8  # height and width must be multiples of this: three strides of 2
 LEAK = 0.2  # negative slope of the decoder's LeakyReLU
 BLOCKS: dict[Arch, tuple[int, int, int, int]] = {"unet_18": (2, 2, 2, 2), "unet_34": (3, 4, 6, 3)}
+ENSEMBLES = (1, 2, 4, 8, 16)  # views of a window over which a mean can be taken: flavr/views.py
 STRIDES = (1, 2, 2, 1)  # spatial stride of layer1..layer4; the temporal stride is 1 throughout
 
 

@@ -27,23 +27,16 @@ class View:
 
     def of(self, frames: Tensor) -> Tensor:
         """float [B, 3, 4, H, W] as seen so; [B, 3, 4, W, H] where it is turned."""
-        axes = [
-            axis
-            for axis, asked in ((_TIME, self.reverse), (_ROWS, self.flip), (_COLUMNS, self.mirror))
-            if asked
-        ]
-        seen = frames.flip(axes) if axes else frames
+        seen = self._flipped(frames, _TIME)
         return seen.transpose(_ROWS, _COLUMNS).contiguous() if self.turn else seen
 
     def back(self, made: Tensor) -> Tensor:
         """New frames [B, n, 3, H, W] of such a view, as they would be of the window itself."""
-        made = made.transpose(_ROWS, _COLUMNS) if self.turn else made
-        axes = [
-            axis
-            for axis, asked in ((_NEW, self.reverse), (_ROWS, self.flip), (_COLUMNS, self.mirror))
-            if asked
-        ]
-        return made.flip(axes) if axes else made
+        return self._flipped(made.transpose(_ROWS, _COLUMNS) if self.turn else made, _NEW)
+
+    def _flipped(self, pictures: Tensor, time: int) -> Tensor:
+        asked = ((time, self.reverse), (_ROWS, self.flip), (_COLUMNS, self.mirror))
+        return pictures.flip([axis for axis, wanted in asked if wanted])
 
 
 VIEWS: tuple[View, ...] = (
@@ -64,10 +57,8 @@ VIEWS: tuple[View, ...] = (
     View(flip=True, turn=True),
     View(reverse=True, flip=True, turn=True),
 )
-"""All there are, in the order in which they are taken: 1, 2, 4, 8 or 16 of them are a group, so that the mean
-over them is the same for every view among them."""
-
-COUNTS = (1, 2, 4, 8, 16)
+"""All there are, in the order in which they are taken: the first of them, as many as `flavr.config.ENSEMBLES`
+has, are a group, so that the mean over them is the same for every view among them."""
 
 
 def mean_over(views: Sequence[View], synthesise: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:

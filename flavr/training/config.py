@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flavr.config import MULTIPLE, Arch, FlavrConfig, Join, Upmode
+from flavr.config import ENSEMBLES, MULTIPLE, Arch, FlavrConfig, Join, Upmode
 from flavr.errors import CheckpointError, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -223,7 +223,7 @@ _LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(("val_fraction", "beta2", "ema"), (lambda value: 0 < value < 1, "between 0 and 1")),
     "beta1": (lambda value: 0 <= value < 1, "0 or more and below 1"),
     "teacher_share": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
-    "teacher_ensemble": (lambda value: value in (1, 2, 4, 8, 16), "1, 2, 4, 8 or 16"),
+    "teacher_ensemble": (lambda value: value in ENSEMBLES, "1, 2, 4, 8 or 16"),
     "jitter": (lambda value: 0 <= value < 0.5, "0 or more and below 0.5"),
     # the network's strides, and the reflection padding of its last convolution
     "crop": (lambda value: value >= 8 and value % MULTIPLE == 0, f"a multiple of {MULTIPLE}"),

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from flavr import Flavr, FlavrConfig
+from flavr.config import ENSEMBLES
 from flavr.predictors import Ensemble, TorchPredictor
 from flavr.training.teacher import Teacher
-from flavr.views import COUNTS, VIEWS, View, mean_over
+from flavr.views import VIEWS, View, mean_over
 
 MakeNetwork = Callable[[FlavrConfig], Flavr]
 
@@ -41,7 +42,7 @@ def test_there_are_sixteen_views_and_each_is_brought_back(window: Tensor) -> Non
         assert not any(torch.equal(seen[i], other) for other in seen[:i])
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", ENSEMBLES)
 def test_the_mean_over_a_group_of_views_treats_them_alike(count: int, window: Tensor, network: Flavr) -> None:
     with torch.inference_mode():
         mean = mean_over(VIEWS[:count], network, window)
