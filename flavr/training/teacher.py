@@ -3,7 +3,7 @@
 What a truth holds beyond any network's reach (noise, the coder's blocks, motion that four frames leave open)
 is most of the error of a network that is nearly trained, and all noise to its gradient. A teacher's frames do
 not have it (Hinton et al. 2015). The teacher may be the network itself: over several views it is better than
-over one (flavr/views.py), and the student learns to do in one pass what took it many.
+over one (flavr/views.py). docs/training.md says how little of that a network of width 16 took over.
 """
 
 from __future__ import annotations
