@@ -22,6 +22,9 @@ _CHECKPOINT = "checkpoint.pth"
 _BEST = "model_best.pth"
 
 
+_TEACHER_SHARE, _TEACHER_ENSEMBLE = 0.75, 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
     """One training run. The defaults are the published recipe: batches of 32 crops of 256x256, Adam with
@@ -58,8 +61,8 @@ class TrainingConfig:
     pretrained: Path | None = None
     # learning from a network
     teacher: Path | None = None
-    teacher_share: float = 0.75  # of a target; the rest is the truth
-    teacher_ensemble: int = 4
+    teacher_share: float = _TEACHER_SHARE  # of a target; the rest is the truth
+    teacher_ensemble: int = _TEACHER_ENSEMBLE
     # optimisation
     loss: str = "1*L1"
     batch_size: int = 32  # over all processes together
@@ -105,6 +108,11 @@ class TrainingConfig:
             (
                 self.load_from and self.pretrained,
                 "--load-from takes all weights of a checkpoint, --pretrained those that fit: give one",
+            ),
+            (
+                self.teacher is None
+                and (self.teacher_share, self.teacher_ensemble) != (_TEACHER_SHARE, _TEACHER_ENSEMBLE),
+                "--teacher-share and --teacher-ensemble are for --teacher: name one, or leave them out",
             ),
             (
                 self.crop_places > 1 and self.cache != "device",

@@ -20,7 +20,7 @@ from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.memory import WINDOW_SHARE, available_bytes, loaded_bytes
 from flavr_runtime.model_info import ModelInfo, read_model_info
 from flavr_runtime.providers import Selected, select
-from flavr_runtime.session import Session, check_picture
+from flavr_runtime.session import Session, check_picture, check_window
 from flavr_runtime.shipped import shipped_model
 from flavr_runtime.tiles import PreparedTiles, TiledSession, TileSetting, Tiling
 from flavr_runtime.windows import plan_stages, windows
@@ -179,6 +179,7 @@ class Interpolator:
         """
         if len(self._views) == 1:
             return self._tiles.run((f0, f1, f2, f3))
+        check_window((f0, f1, f2, f3))
         return mean_over(self._views, self._tiles.run, (f0, f1, f2, f3))
 
     def cancel(self) -> None:

@@ -79,4 +79,7 @@ def test_what_cannot_teach_is_refused(data: Path, teacher: Path, tmp_path: Path)
     ):
         with pytest.raises(UsageError, match=message):
             run(data, teacher, **options)
+    for learning in ({"teacher_share": 0.5}, {"teacher_ensemble": 8}):
+        with pytest.raises(UsageError, match="--teacher-share and --teacher-ensemble are for --teacher"):
+            TrainingConfig(data_root=data, **learning)
     assert not (tmp_path / "runs").exists()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from clips import render_clip
-from flavr_runtime import Interpolator, UsageError
+from flavr_runtime import InputError, Interpolator, UsageError
 from flavr_runtime.cli import command
 from flavr_runtime.ensemble import SIZES, VIEWS, mean_over
 from flavr_runtime.frames import Rgb
@@ -78,6 +79,14 @@ def test_the_shipped_model_is_nearer_to_the_truth_over_several_views() -> None:
 def test_another_number_of_views_is_refused(size: int) -> None:
     with pytest.raises(UsageError, match=rf"^an ensemble of {size} is none that is known: give one of 1, 2"):
         Interpolator(provider="cpu", ensemble=size)
+
+
+@pytest.mark.parametrize("wrong", [None, np.zeros(5, np.uint8), np.zeros((6, 5, 3), np.float32)])
+def test_what_is_no_picture_is_refused_before_it_is_turned(wrong: Any, tmp_path: Path) -> None:
+    interpolator = Interpolator(write_blend_model(tmp_path / "m.onnx"), provider="cpu", ensemble=2)
+    picture = np.zeros((6, 5, 3), np.uint8)
+    with pytest.raises(InputError, match="frame 1"):
+        interpolator.between(picture, wrong, picture, picture)
 
 
 def test_flavr_run_says_it_and_makes_it(tmp_path: Path) -> None:
