@@ -22,7 +22,7 @@ def image_saver(folder: Path, dataset: str, predictor: str) -> Watch:
     Raises, when called:
         TrainingError, DataError: a file cannot be written.
     """
-    write = _write_leaderboard if dataset_name(dataset) == "middlebury" else _write_frames
+    write = _write_leaderboard if dataset_name(dataset) == "middlebury" else _Frames()
 
     def save(batch: WindowBatch, predictions: Mapping[str, Tensor]) -> None:
         frames = (predictions[predictor].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
@@ -36,13 +36,28 @@ def _write_leaderboard(folder: Path, name: str, frames: Tensor) -> None:
     write_result(folder, name, frames[0])
 
 
-def _write_frames(folder: Path, name: str, frames: Tensor) -> None:
-    # a name may be a path or clip:frame, and none of it may lead out of the folder
-    parts = [re.sub(r"[^\w.-]+", "_", part) for part in Path(name).parts if part not in ("..", "/")]
-    home = folder.joinpath(*parts)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        for number, frame in enumerate(frames, 1):
-            write_png(home / f"mid{number}.png", frame.permute(1, 2, 0).contiguous().numpy())
-    except OSError as error:
-        raise TrainingError(f"cannot write to {home}: {error.strerror or error}") from error
+class _Frames:
+    """Writes the frames of each window into a folder of its own, named after it."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, str] = {}  # folder -> the window in it
+
+    def __call__(self, folder: Path, name: str, frames: Tensor) -> None:
+        home = self._home(folder, name)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            for number, frame in enumerate(frames, 1):
+                write_png(home / f"mid{number}.png", frame.permute(1, 2, 0).contiguous().numpy())
+        except OSError as error:
+            raise TrainingError(f"cannot write to {home}: {error.strerror or error}") from error
+
+    def _home(self, folder: Path, name: str) -> Path:
+        """Where no other window is: `a b:3` and `a_b:3` are both a_b_3, and the second becomes a_b_3-2."""
+        # a name may be a path or clip:frame, and none of it may lead out of the folder
+        parts = [re.sub(r"[^\w.-]+", "_", part) for part in Path(name).parts if part not in ("..", "/")]
+        plain = home = folder.joinpath(*parts)
+        number = 1
+        while self._names.setdefault(home, name) != name:
+            number += 1
+            home = plain.with_name(f"{plain.name}-{number}")
+        return home

@@ -106,14 +106,18 @@ def put_into(path: Path, table: str, *, check: bool = False) -> None:
         ReportError: the marks are not there, or `check` is set and something would change.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise ReportError(f"{path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is not UTF-8 (at byte {error.start})") from error
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ReportError(f"{path} lacks the lines {BEGIN!r} and {END!r}")
-    changed = f"{before}{BEGIN}\n{table}\n{END}{after}"
+    newline = "\r\n" if rest.startswith("\r\n") else "\n"  # the file's own
+    lines = newline.join(table.splitlines())
+    changed = f"{before}{BEGIN}{newline}{lines}{newline}{END}{after}"
     if changed == text:
         return
     if check:

@@ -288,7 +288,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file that appears under its name only when complete. Raises ReportError."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
         partial.replace(path)
     except OSError as error:
         raise ReportError(f"{path} cannot be written ({error.strerror})") from error

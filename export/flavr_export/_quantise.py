@@ -46,6 +46,7 @@ Run = Callable[[bytes, Sequence[Window]], list[NDArray[np.float32]]]
 class Quantised:
     """How a graph is quantised."""
 
+    how: Quantisation
     model: onnx.ModelProto  # the graph that was calibrated, every layer quantised
     calibration: Calibration
     lost: float  # dB of PSNR against the true frames, on the windows held out
@@ -107,7 +108,7 @@ def quantise(
             f"8 bits cost {tried[best]:.2f} dB on frames held out of the calibration (allowed: "
             f"{LARGEST_LOSS}); calibrate with clips like those it will see, or use --precision fp32"
         )
-    return Quantised(graphs[best], best, loss, tried, sensitivity, tuple(floats))
+    return Quantised(how, graphs[best], best, loss, tried, sensitivity, tuple(floats))
 
 
 def _layer(node: onnx.NodeProto) -> str | None:

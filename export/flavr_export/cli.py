@@ -207,7 +207,7 @@ def _print_summary(exported: Exported) -> None:
         "allowed": f"max abs {allowed.max_abs:.0e}, PSNR {allowed.psnr:g} dB, rounding to code values aside",
     }
     if exported.quantised is not None:
-        rows |= _quantisation_rows(exported.quantised)
+        rows |= quantisation_rows(exported.quantised, exported.targets)
     if exported.targets:
         rows["checked for"] = ", ".join(TARGETS[name].title for name in exported.targets)
     table = Table(box=box.SIMPLE, show_header=False)
@@ -217,9 +217,15 @@ def _print_summary(exported: Exported) -> None:
     click.echo(f"Next: flavr-run clip.mp4 --model {shlex.quote(str(exported.path))}")
 
 
-def _quantisation_rows(quantised: Quantised) -> dict[str, str]:
+def quantisation_rows(quantised: Quantised, targets: tuple[str, ...]) -> dict[str, str]:
+    """What the summary says of an int8 file, one row each: which numbers, from what, at what cost."""
+    numbers = str(quantised.how)
+    slower = [TARGETS[name].title for name in targets if TARGETS[name].quantisation != quantised.how]
+    if slower:
+        numbers += f"; {', '.join(slower)} may be slow with these: a file of its own would have others"
     tried = ", ".join(f"{name} {lost:+.3f}" for name, lost in quantised.tried.items())
     rows = {
+        "8-bit numbers": numbers,
         "calibration": f"{quantised.calibration}; dB lost on frames held out: {tried}",
         "8 bits cost": f"{quantised.lost:.3f} dB against the true frames",
     }

@@ -44,6 +44,12 @@ class Quantisation:
     symmetric: bool  # zero stays zero
     reduced_range: bool  # weights of 7 bits: x86 without VNNI adds up pairs of products in 16 bits
 
+    def __str__(self) -> str:
+        around = " around zero" if self.symmetric else ""
+        return f"activations {self.activations}{around}, weights int8" + (
+            " of 7 bits" if self.reduced_range else ""
+        )
+
 
 X86 = Quantisation("uint8", symmetric=False, reduced_range=True)
 """Exact with and without VNNI."""

@@ -80,6 +80,9 @@ def write_twins(
             f"{original} was not exported from this checkpoint: first flavr-export --ckpt CHECKPOINT "
             f"-o {original}"
         )
+    for twin in twins:  # else the first of them would be written already when a later one cannot be
+        if (place := twin.path(original)).is_dir():
+            raise ExportError(f"{place} is a folder, and would be a twin of {original.name}; remove it")
     data = original.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     weights = {each.name: each.raw_data for each in model.graph.initializer}

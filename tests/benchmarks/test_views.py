@@ -334,6 +334,17 @@ def test_the_table_is_put_between_its_marks_and_nowhere_else(tmp_path: Path) -> 
     path.write_text("no marks")
     with pytest.raises(ReportError, match="lacks the lines"):
         put_into(path, "new")
+    path.write_bytes(b"caf\xe9")
+    with pytest.raises(ReportError, match=r"is not UTF-8 \(at byte 3\)"):
+        put_into(path, "new")
+
+
+def test_a_file_keeps_its_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_bytes(f"before\r\n{BEGIN}\r\nold\r\n{END}\r\nafter\r\n".encode())
+    put_into(path, "new\ntable")
+    assert path.read_bytes() == f"before\r\n{BEGIN}\r\nnew\r\ntable\r\n{END}\r\nafter\r\n".encode()
+    put_into(path, "new\ntable", check=True)
 
 
 def test_around_is_what_the_other_tests_take_it_for() -> None:

@@ -29,7 +29,8 @@ from flavr_export import (
 )
 from flavr_export._calibration import Window, read_windows
 from flavr_export._frames import structured_frames
-from flavr_export._quantise import quantise
+from flavr_export._quantise import Quantised, quantise
+from flavr_export.cli import quantisation_rows
 from flavr_export.compatibility import blockers
 from flavr_export.graph import build_graph
 from flavr_export.spec import ALLOWED, Allowed
@@ -326,3 +327,21 @@ def test_windows_leave_out_the_frames_that_are_to_be_made(clip: Path) -> None:
 )
 def test_the_kind_of_8_bits_is_the_providers(targets: list[str], kind: object) -> None:
     assert best_quantisation(targets) == kind
+
+
+@pytest.mark.parametrize(
+    ("targets", "numbers"),
+    [
+        ((), "activations uint8, weights int8 of 7 bits"),
+        (("cuda",), "activations int8 around zero, weights int8"),
+        (
+            ("cpu", "cuda"),
+            "activations uint8, weights int8 of 7 bits; CUDA may be slow with these: a file of its own would "
+            "have others",
+        ),
+    ],
+)
+def test_the_summary_says_whose_8_bits_they_are(targets: tuple[str, ...], numbers: str) -> None:
+    how = best_quantisation(targets)
+    found = Quantised(how, onnx.ModelProto(), "minmax", 0.0, {"minmax": 0.0}, {}, ())
+    assert quantisation_rows(found, targets)["8-bit numbers"] == numbers

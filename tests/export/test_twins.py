@@ -153,10 +153,12 @@ def test_a_twin_whose_weights_were_exchanged_is_refused(
 def test_twins_that_cannot_be_written_are_one_line(tmp_path: Path, tiny_checkpoint: MakeCheckpoint) -> None:
     checkpoint = tiny_checkpoint(FlavrConfig(width=4))
     original = export(checkpoint, tmp_path / "model.onnx", ExportSpec()).path
-    twin = Twin("conv2d", "float")
-    twin.path(original).mkdir()
-    with pytest.raises(ExportError, match=r"^cannot write the twins of .*model\.onnx: Is a directory"):
-        write_twins(original, checkpoint, [twin])
+    first, second = Twin("winograd", "uint8"), Twin("conv2d", "float")
+    second.path(original).mkdir()
+    with pytest.raises(
+        ExportError, match=r"model_float\.onnx is a folder, and would be a twin of model\.onnx"
+    ):
+        write_twins(original, checkpoint, [first, second])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model_float.onnx"]
 
 

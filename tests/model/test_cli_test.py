@@ -14,9 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from flavr import FlavrConfig
+from flavr._image_saver import image_saver
 from flavr.cli_test import main
+from flavr.validate import WindowBatch
 from flavr_export import ExportSpec, export
 from flavr_export.twins import Twin, write_twins
 from tiny_vimeo import write_tiny_vimeo
@@ -150,6 +153,20 @@ def test_new_frames_are_written_as_images(run: Run, checkpoint: Path, tmp_path: 
     image = cv2.imread(str(tmp_path / "frames" / written[0]))
     assert image is not None
     assert image.shape == (45, 51, 3)
+
+
+def test_windows_of_like_names_are_written_to_folders_of_their_own(tmp_path: Path) -> None:
+    save = image_saver(tmp_path, "video", "FLAVR")
+    for value, name in enumerate(("a b:3", "a_b:3", "a b:3", "../a/b"), 1):
+        frames = torch.full((1, 1, 3, 8, 8), value / 255)
+        pictures = torch.zeros(1, 5, 3, 8, 8, dtype=torch.uint8)
+        save(WindowBatch(pictures[:, :4], pictures[:, 4:], (name,)), {"FLAVR": frames})
+    found = {str(path.relative_to(tmp_path)): cv2.imread(str(path)) for path in tmp_path.rglob("*.png")}
+    assert {name: int(image[0, 0, 0]) for name, image in found.items() if image is not None} == {
+        "a_b_3/mid1.png": 3,  # the same window once more
+        "a_b_3-2/mid1.png": 2,
+        "a/b/mid1.png": 4,
+    }
 
 
 def test_middlebury_without_truth_is_written_in_the_leaderboards_form(
