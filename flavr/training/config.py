@@ -187,8 +187,10 @@ class TrainingConfig:
                 f"{path} holds a {found.factor}x network ({found.n_outputs} new frames); "
                 f"--n-outputs {self.n_outputs} was asked for"
             )
-        if {self.join, found.join} == {"add", "none"} and self.join is not None:
-            found = replace(found, join=self.join)  # they have the same tensors
+        if {self.join, found.join} == {"add", "none"} and not self.resume:
+            found = replace(
+                found, join=self.join or found.join
+            )  # same tensors: weights of others may not say
         for name in (*_NETWORK, "encoder_bias"):
             if getattr(self, name) not in (None, getattr(found, name)):
                 raise CheckpointError(
