@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # PyTorch is imported where it is used: the tests of the runt
 
     from flavr import Flavr
 
+pytest_plugins = ("tiny_runs",)
+
 VARIANTS = {
     "18_2x": FlavrConfig(width=4),
     "18_3x": FlavrConfig(width=4, factor=3),

@@ -83,9 +83,7 @@ def test_weights_that_do_not_say_how_they_are_joined_may_be_told_but_a_run_goes_
     config = new_config("run", load_from=tmp_path / "bare.pth", join="none", max_epoch=1)
     train(config)
     assert load_checkpoint(config.checkpoint).config.join == "none"
-    with pytest.raises(
-        CheckpointError, match="with join-type none; add was asked for: leave --join"
-    ):
+    with pytest.raises(CheckpointError, match="with join-type none; add was asked for: leave --join"):
         train(replace(config, resume=True, join="add"))
     assert train(replace(config, resume=True, max_epoch=2)).epoch == 2
 
