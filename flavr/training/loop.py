@@ -23,6 +23,7 @@ from flavr.training.teacher import Teacher
 from flavr.training.validation import Judgement, Validator
 
 _NAMES_SHOWN = 32
+_SAME_DB = 1e-3  # scores of the same windows, summed up in another order
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Trainer:
         self._signals = Signals()
         self._pending: _Pending | None = None
         self._broken: Batch | None = None
+        self._averaged = False  # whether this process has scored averaging
         self._model = ranks.wrap(state.network)
         if config.compile:
             self._model.compile()
@@ -203,15 +205,12 @@ class Trainer:
         judgement: Judgement | None = None
         best = False
         if (position.epoch + 1) % config.val_freq == 0 or position.epoch + 1 == config.max_epoch:
-            judgement = self._validator.judge(
-                state.judged, self._signals, baseline=position.baseline_psnr is None
-            )
+            judgement = self._validator.judge(state.judged, self._signals, baseline=not self._averaged)
             if judgement is None:
                 return Stop.INTERRUPT
             self._refuse_ruined(judgement.tally.loss)
             if judgement.baseline_psnr is not None:
-                position.baseline_psnr = judgement.baseline_psnr
-                self._report.say(f"averaging the middle frames scores PSNR {judgement.baseline_psnr:.3f}")
+                self._take_baseline(judgement.baseline_psnr)
             row |= {"loss": judgement.tally.loss, **judgement.tally.scores.means()}
             best = position.best_psnr is None or row["psnr"] > position.best_psnr
             position.best_psnr = row["psnr"] if best else position.best_psnr
@@ -223,6 +222,20 @@ class Trainer:
         strip = None if judgement is None else judgement.strip
         self._report.epoch_done(position.history, strip, position.epoch * self._batches.steps)
         return Stop.NO
+
+    def _take_baseline(self, psnr: float) -> None:
+        """Averaging scores the same on the same windows: where it does not, nothing so far compares."""
+        position, self._averaged = self._state.position, True
+        if position.baseline_psnr is not None:
+            if math.isclose(psnr, position.baseline_psnr, abs_tol=_SAME_DB):
+                return
+            self._report.say(
+                "note: the windows to validate on are others than before; the best PSNR counts anew"
+            )
+            position.best_psnr = None
+            self._state.schedule.forget_losses()
+        position.baseline_psnr = psnr
+        self._report.say(f"averaging the middle frames scores PSNR {psnr:.3f}")
 
     def _refuse_ruined(self, loss: float = 0.0) -> None:
         """Stop before weights are saved that compute nothing: the loss of a step is of those before it.

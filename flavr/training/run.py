@@ -37,7 +37,7 @@ from flavr.training.muon import Muon
 from flavr.training.pretrained import load_fitting
 from flavr.training.reporting import Report
 from flavr.training.schedule import SCHEDULES
-from flavr.training.state import RunState, read_state
+from flavr.training.state import RunState, asked_of, read_state
 from flavr.training.stopping import Stop
 from flavr.training.summary import network_cost
 from flavr.training.teacher import Teacher
@@ -116,6 +116,7 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             f"hardware    {ranks.count} x {_device_name(ranks.device)}, {config.precision}{layout}",
             f"writes to   {config.folder}",
         )
+        report.say(*(f"note: {line}" for line in state.notices))
         for dataset in (data.train, data.validation):
             report.say(*(f"note: {line}" for line in _notices(dataset)))
         if config.precision != "fp32" and _emulates(ranks.device):
@@ -275,6 +276,7 @@ def _state(
         schedule=SCHEDULES[config.schedule](optimizer, config, config.max_epoch * batches.steps),
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16"),
         ema=None if config.ema is None else Ema(network, config.ema),
+        asked=asked_of(config),
     )
     if config.resume:
         state.restore(read_state(config.checkpoint), config.checkpoint)

@@ -26,6 +26,10 @@ class LearningRate(Protocol):
         """Called with each validation's loss."""
         ...
 
+    def forget_losses(self) -> None:
+        """Losses from now on are not to be compared with those so far."""
+        ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
@@ -42,6 +46,10 @@ class Plateau:
 
     def after_validation(self, loss: float) -> None:
         self._scheduler.step(loss)
+
+    def forget_losses(self) -> None:
+        self._scheduler.best = math.inf
+        self._scheduler.num_bad_epochs = 0
 
     def state_dict(self) -> dict[str, Any]:
         return self._scheduler.state_dict()
@@ -76,6 +84,9 @@ class Cosine:
 
     def after_validation(self, loss: float) -> None:
         """The validation loss makes no difference."""
+
+    def forget_losses(self) -> None:
+        """Nor do those before."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

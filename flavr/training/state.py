@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from flavr.checkpoints import SAFE_TYPES
 from flavr.errors import TrainingError
 from flavr.network import Flavr
+from flavr.training.config import TrainingConfig
 from flavr.training.ema import Ema
 from flavr.training.files import write_checkpoint
 from flavr.training.schedule import LearningRate
@@ -45,6 +46,8 @@ class RunState:
     scaler: torch.amp.GradScaler
     ema: Ema | None = None
     position: Position = field(default_factory=Position)
+    asked: Mapping[str, Any] = field(default_factory=dict)  # what the schedule depends on: see `asked_of`
+    notices: list[str] = field(default_factory=list)  # what a resumed run does otherwise than before
 
     @property
     def judged(self) -> Flavr:
@@ -90,14 +93,30 @@ class RunState:
         if self.ema is not None:
             self.ema.network.load_state_dict(judged)
             self.ema.updates = int(extra["ema"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule.load_state_dict(dict(extra["schedule"]))
+        self._restore_rate(content, extra)
         if self.scaler.is_enabled() and extra["scaler"]:
             self.scaler.load_state_dict(dict(extra["scaler"]))
         self.position = Position(**extra["position"])
         torch.set_rng_state(extra["rng"]["cpu"])
         if "cuda" in extra["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(extra["rng"]["cuda"])
+
+    def _restore_rate(self, content: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+        """The optimizer and its schedule, but for what is asked for otherwise now."""
+        mine = [{name: group[name] for name in ("lr", "betas")} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(content["optimizer"])
+        before = extra.get("asked", self.asked)  # older runs do not say
+        changed = {name: value for name, value in self.asked.items() if before.get(name) != value}
+        anew = not changed.keys().isdisjoint({"schedule", "lr"})
+        for group, values in zip(self.optimizer.param_groups, mine, strict=True):
+            group["betas"] = values["betas"]
+            group["lr"] = values["lr"] if anew else group["lr"]
+        if not anew:
+            self.schedule.load_state_dict(dict(extra["schedule"]))
+        if "loss" in changed:
+            self.schedule.forget_losses()
+        for name, value in changed.items():
+            self.notices.append(f"--{name} is {value} from here on; it was {before.get(name)}")
 
     def _content(self) -> dict[str, Any]:
         rng = {"cpu": torch.get_rng_state()}
@@ -113,6 +132,7 @@ class RunState:
             _EXTRA: {
                 "version": _VERSION,
                 "optimizer": _name(self.optimizer),
+                "asked": dict(self.asked),
                 "position": asdict(self.position),
                 "weights": None if self.ema is None else self.network.state_dict(),
                 "ema": None if self.ema is None else self.ema.updates,
@@ -121,6 +141,11 @@ class RunState:
                 "rng": rng,
             },
         }
+
+
+def asked_of(config: TrainingConfig) -> dict[str, Any]:
+    """The options that a learning rate, or the losses that it follows, depend on."""
+    return {"schedule": config.schedule, "lr": config.lr, "loss": config.loss}
 
 
 def read_state(path: Path) -> Mapping[str, Any]:
