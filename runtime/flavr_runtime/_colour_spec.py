@@ -78,16 +78,21 @@ class ColourSpec:
         """This spec for a stream that is written as `pixel_format`.
 
         A crossing between RGB and YUV changes it: RGB becomes BT.709 or, at small sizes, BT.601, limited
-        range, and is tagged so; YUV becomes full-range RGB. What yuvj implies is tagged where it is not.
+        range, and is tagged so; YUV becomes full-range RGB. yuvj is full range, whatever the source was. What
+        it implies is tagged where it is not.
         """
-        is_rgb = av.VideoFormat(pixel_format).is_rgb
+        is_rgb, full = av.VideoFormat(pixel_format).is_rgb, pixel_format.startswith("yuvj")
         if is_rgb == (self.matrix == "rgb"):
-            implied = pixel_format.startswith("yuvj") or not self.full_range or is_rgb
+            if full and not self.full_range:
+                return replace(self, full_range=True, tag_range=_JPEG_RANGE)
+            implied = full or not self.full_range or is_rgb
             return self if implied else replace(self, tag_range=_JPEG_RANGE)
         if is_rgb:
             return ColourSpec("rgb", True, 0, _JPEG_RANGE, self.primaries, self.transfer)
         matrix, tag = ("bt601", 6) if _is_small(width, height) else ("bt709", 1)
-        return ColourSpec(matrix, False, tag, _MPEG_RANGE, self.primaries, self.transfer)
+        return ColourSpec(
+            matrix, full, tag, _JPEG_RANGE if full else _MPEG_RANGE, self.primaries, self.transfer
+        )
 
     def tag(self, target: av.VideoFrame | av.VideoCodecContext) -> None:
         """Give a frame or an encoder this stream's own tags."""

@@ -24,6 +24,8 @@ def choose_pixel_format(source: str, width: int, height: int, encoder: Encoder, 
     H.264. Depth is kept before layout, and more is taken than is needed rather than less. Alpha is left out
     (the reader has made sure that none is lost). Raises OutputError if nothing fits.
     """
+    if not _has_pictures(source):
+        raise OutputError(f"{source} is no pixel format of pictures; use yuv420p, yuv422p10le, rgb24, ...")
     candidates: list[str] = [source]
     bits = bits_of(source)
     yuv = re.match(r"yuv[ja]?(4\d\d)p", source)
@@ -52,6 +54,14 @@ def choose_pixel_format(source: str, width: int, height: int, encoder: Encoder, 
         if encoder.odd_sizes or not _is_odd(name, width, height):
             return str(name)
     raise OutputError(f"{encoder.name} takes neither {source} nor anything near it at {width}x{height}")
+
+
+def _has_pictures(pixel_format: str) -> bool:
+    """Not so of what is unknown, and of what stays on a GPU."""
+    try:
+        return bool(av.VideoFormat(pixel_format).components)
+    except ValueError:
+        return False
 
 
 def _depths_from(bits: int) -> list[str]:

@@ -17,6 +17,9 @@ from flavr_runtime.providers import PROVIDER_CHOICES
 # What people type for the NTSC rates, which are exactly 1000/1001 of a whole number.
 _NTSC = {"23.976": 24, "23.98": 24, "29.97": 30, "47.952": 48, "47.95": 48, "59.94": 60, "119.88": 120}
 
+_SAME_RATE = Fraction(1, 10**8)  # a millisecond a day
+_LARGEST_DENOMINATOR, _LARGEST_NUMERATOR = 10**6, 2**31 // 64  # FFmpeg's end at 2**31
+
 
 class _Rate(click.ParamType[Fraction]):
     name = "rate"
@@ -28,9 +31,17 @@ class _Rate(click.ParamType[Fraction]):
             rate = Fraction(str(value))
         except (ValueError, ZeroDivisionError):
             rate = Fraction(0)
-        if rate <= 0:
+        near = _nearest(rate)
+        if rate <= 0 or near is None:
             self.fail(f"{value!r} is not a rate; write 25, 23.976 or 24000/1001", param, ctx)
-        return rate
+        return near
+
+
+def _nearest(rate: Fraction) -> Fraction | None:
+    """What a rate in decimals is meant to be, in numbers that files can hold; None where nothing is near."""
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    near = ntsc if abs(rate - ntsc) <= rate * _SAME_RATE else rate.limit_denominator(_LARGEST_DENOMINATOR)
+    return near if abs(rate - near) <= rate * _SAME_RATE and near.numerator <= _LARGEST_NUMERATOR else None
 
 
 class _Size(click.ParamType[tuple[int, int]]):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flavr_runtime.encoders import CONTAINERS
 from flavr_runtime.errors import InputError
 
 __all__ = ["IMAGE_SUFFIXES", "NumberPattern", "image_files", "is_glob", "is_sequence"]
@@ -26,8 +27,10 @@ class NumberPattern:
 
     @classmethod
     def of(cls, path: Path | str) -> NumberPattern | None:
-        """None for a path whose last part is no pattern."""
+        """None for a path whose last part is no pattern, or names a video: 100%done.mp4."""
         path = Path(path)
+        if path.suffix.lower() in CONTAINERS:
+            return None
         parts = _NUMBER.split(path.name)
         if len(parts) != 4:
             return None
@@ -49,8 +52,10 @@ class NumberPattern:
 
 
 def is_glob(path: Path | str) -> bool:
-    """Whether a path is a wildcard. One that exists under this very name is none."""
-    return any(sign in str(path) for sign in "*?[") and not Path(path).exists()
+    """Whether a path is a wildcard. What exists under this very name is none, a folder neither."""
+    path = Path(path)
+    wild = path.name if path.parent.is_dir() else str(path)  # a folder may be called Shot [v2]
+    return any(sign in wild for sign in "*?[") and not path.exists()
 
 
 def is_sequence(path: Path | str) -> bool:
@@ -72,8 +77,8 @@ def image_files(path: Path) -> list[Path]:
             raise InputError(f"{path}: no images in it ({kinds})")
         return found
     if is_glob(path):
-        root = Path(path.anchor or ".")
-        found = _images(root.glob(str(path.relative_to(path.anchor))))
+        root = path.parent if path.parent.is_dir() else Path(path.anchor or ".")
+        found = _images(root.glob(str(path.relative_to(root))))
         if not found:
             raise InputError(f"{path}: no image has a name like that ({kinds})")
         return found

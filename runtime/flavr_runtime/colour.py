@@ -152,7 +152,8 @@ def convert(frame: av.VideoFrame, pixel_format: str, spec: ColourSpec, target: C
         return convert(
             frame.reformat(format=_REORDERED[name], interpolation=_POINT), pixel_format, spec, target
         )
-    if not (spec.matrix == target.matrix and _PLANAR.match(name) and _PLANAR.match(pixel_format)):
+    alike = (spec.matrix, spec.full_range) == (target.matrix, target.full_range)
+    if not (alike and _PLANAR.match(name) and _PLANAR.match(pixel_format)):
         return from_rgb(to_rgb(frame, spec), pixel_format, target)
     result = av.VideoFrame(frame.width, frame.height, pixel_format)
     target.tag(result)

@@ -96,7 +96,8 @@ class OutputFile:
                 round((at * tick - self._traits.origin) * self._carried.stretch / tick)
                 for at in (chapter["start"], chapter["end"])
             )
-            carried.append(chapter | {"start": start, "end": end, "time_base": tick})
+            if end > 0:  # pictures may begin a little after the first chapter does, and none lie before 0
+                carried.append(chapter | {"start": max(0, start), "end": end, "time_base": tick})
         if carried:
             container.set_chapters(carried)
 

@@ -111,15 +111,17 @@ def listed_cuts(path: Path) -> CutMarker:
         raise InputError(
             f"{path}: the list of cuts cannot be read ({why}); give auto, off, or a text file"
         ) from error
-    numbers, times = set[int](), list[Fraction]()
+    numbers, times = set[int](), list[tuple[Fraction, Fraction]]()  # and how far off a time may be written
     for position, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()
         if text.isdecimal():
             numbers.add(int(text))
         elif re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
-            times.append(
-                sum((Fraction(part) * 60**n for n, part in enumerate(reversed(text.split(":")))), Fraction(0))
+            time = sum(
+                (Fraction(part) * 60**n for n, part in enumerate(reversed(text.split(":")))), Fraction(0)
             )
+            digits = len(text.partition(".")[2])
+            times.append((time, Fraction(1, 2 * 10 ** (digits or 3))))
         elif text:
             raise InputError(
                 f"{path}, line {position}: {text!r} is no cut; write a frame number, 12.48 or 0:01:02.5"
@@ -127,11 +129,12 @@ def listed_cuts(path: Path) -> CutMarker:
     times.sort()
 
     def mark(frames: Iterable[Frame]) -> Iterator[Frame]:
-        pending = deque(times)
+        pending, before = deque(times), Fraction(0)
         for number, frame in enumerate(frames):
             reached = False
-            # A time written with three digits may lie a little after its frame.
-            while pending and pending[0] <= frame.time + Fraction(1, 2000):
+            # A time that was rounded up lies a little after its frame, but nearer to it than to the next.
+            half, before = (frame.time - before) / 2, frame.time
+            while pending and pending[0][0] <= frame.time + min(pending[0][1], half):
                 pending.popleft()
                 reached = True
             if number > 0 and (number in numbers or reached):
