@@ -15,8 +15,13 @@ _NTSC = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 72, 90,
 # The rates people make video at: tried when what the container declares does not fit its own timestamps.
 _STANDARD = (*(Fraction(whole) for whole in range(1, 241)), Fraction(25, 2), *_NTSC)
 # How far apart, in clock ticks, the earliest and the latest timestamp may lie against the grid: 0 is
-# certainty, 1 is what rounding leaves, 2 allows a muxer that rounded already rounded times.
+# certainty, 1 is what rounding leaves, 2 allows a muxer that rounded already rounded times ...
 _SPREADS = (0, 1, 2)
+# ... which on a clock with fewer ticks per frame than this is nearly a frame: there only the measured rate,
+# which is right at both ends, is allowed it.
+_TICKS_TO_SPARE = 6
+# How many of all intervals are longer where a coarse clock rounds; frames left out are fewer.
+_OFTEN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +139,36 @@ def _constant_rate(
     Matroska counts whole milliseconds), so the ranking matters: the closest fit, and among equals a claimed
     standard rate, the nearest standard rate, any claimed one, and last the one measured.
     """
+    if _skips(np.diff(ticks)):
+        return None
     standard = sorted(_STANDARD, key=lambda rate: abs(rate - mean))[:4]
     ranked = [*(rate for rate in claims if rate in _STANDARD), *standard, *claims, mean]
     spreads = [(rate, _spread(ticks, tick, rate)) for rate in dict.fromkeys(ranked)]
-    return next((rate for limit in _SPREADS for rate, spread in spreads if spread <= limit), None)
+    spare = 1 / (mean * tick) >= _TICKS_TO_SPARE
+    return next(
+        (
+            rate
+            for limit in _SPREADS
+            for rate, spread in spreads
+            if spread <= limit and (limit < 2 or spare or rate == mean)
+        ),
+        None,
+    )
+
+
+def _skips(gaps: NDArray[np.int64]) -> bool:
+    """Whether frames are left out: some intervals are at least twice as long as others.
+
+    Where a tick is as long as a frame, the spread cannot tell: one frame less is one tick.
+    """
+    shortest, longest = int(gaps.min()), int(gaps.max())
+    if longest < 2 * shortest:
+        return False
+    if (shortest, longest) != (1, 2):
+        return True
+    # Rounding may also leave one tick or two (60 fps in hundredths), but then it does so all the time.
+    longer = int((gaps == 2).sum())
+    return min(longer, len(gaps) - longer) < max(4, len(gaps) / _OFTEN)
 
 
 def _spread(ticks: NDArray[np.int64], tick: Fraction, rate: Fraction) -> Fraction:

@@ -120,6 +120,7 @@ class VideoWriter:
         self._pictures = Pictures(self._pixel_format, self._traits.colour, self._colour)
         self._index = -1
         self._first_pts = self._last_pts = 0
+        self._began = Fraction(0)
         self._written = self._continued_at = 0
         output = self._output = OutputFile(
             self._layout,
@@ -264,7 +265,8 @@ class VideoWriter:
         if not self._constant:
             clock = math.lcm((self._traits.tick * self._stretch).denominator, _COMMON_CLOCK)
             return Fraction(1, clock if clock <= _FINEST_TICK // 16 else _COMMON_CLOCK * 16)
-        if (start * self._rate).denominator == 1:
+        # Without timestamps a start is a number of frames: any other clock would be taken for the rate.
+        if not self._layout.timestamps or (start * self._rate).denominator == 1:
             return 1 / self._rate
         # Off the grid (video that begins after its sound): finer, so that the start is exact as well. A start
         # too odd for that moves by less than 6 microseconds, the grid stays exact.
@@ -276,13 +278,13 @@ class VideoWriter:
     def _pts(self, frame: Frame) -> int:
         if self._index < 0:
             self._first_pts = self._last_pts = round(frame.time / self._time_base)
-            self._index = 0
+            self._index, self._began = 0, frame.time
         elif not self._constant:
             self._index += 1
             self._last_pts = max(self._last_pts + 1, round(frame.time / self._time_base))
         else:
-            since = frame.time - self._first_pts * self._time_base
-            self._index = max(self._index + 1, round(since * self._rate))
+            # From the first frame's own time: its place may be rounded by half a frame.
+            self._index = max(self._index + 1, round((frame.time - self._began) * self._rate))
             self._last_pts = self._first_pts + round(self._index / (self._rate * self._time_base))
         return self._last_pts
 
