@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
@@ -15,10 +16,11 @@ from flavr._winograd import quicken
 from flavr.augment import Augmentation, AugmentedDataset
 from flavr.checkpoints import load_checkpoint
 from flavr.datasets import InterpolationDataset, open_dataset
+from flavr.datasets.bank import FrameBank
 from flavr.datasets.video import VideoDataset
 from flavr.errors import DataError, TrainingError, UsageError
 from flavr.initialise import initialise
-from flavr.losses import parse_loss
+from flavr.losses import Loss, parse_loss
 from flavr.network import Flavr
 from flavr.training.batches import BankBatches, Batches, LoaderBatches
 from flavr.training.config import TrainingConfig
@@ -92,6 +94,7 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             quicken(network)
         state = _state(config, network.to(ranks.device), batches, ranks, channels_last=channels_last)
         indices = evenly(len(data.validation), config.val_windows)
+        _check_sizes(data.validation, indices, loss)
         validator = Validator(
             data.validation,
             indices,
@@ -222,6 +225,23 @@ def _open_data(config: TrainingConfig, n_outputs: int, ranks: Ranks) -> _Data:
         if problems:
             raise DataError(f"{config.data_root}: {len(problems)} problems in the data, named above")
     return data
+
+
+def _check_sizes(dataset: InterpolationDataset, indices: Sequence[int], loss: Loss) -> None:
+    """Refuse pictures too small for the loss now, not after an epoch: looks at one of each video, or set."""
+    seen = set[str]()
+    for index in indices if loss.min_side > 1 else ():
+        name = dataset.name_of(index)
+        video = FrameBank.video_of(name)
+        if video in seen:
+            continue
+        seen.add(video)
+        height, width = dataset[index].inputs.shape[-2:]
+        if min(height, width) < loss.min_side:
+            raise UsageError(
+                f"--loss {loss} needs pictures of {loss.min_side}x{loss.min_side}; those of {video or name}, "
+                f"to validate on, are {width}x{height}"
+            )
 
 
 def _notices(dataset: InterpolationDataset) -> tuple[str, ...]:

@@ -138,7 +138,12 @@ class PipeReader:
         rate = rate or header.rate
         if rate is None:
             raise InputError(f"{self._name}: the y4m header gives no frame rate; state it with --framerate")
-        blank = av.VideoFrame(header.width, header.height, header.pixel_format)
+        try:
+            blank = av.VideoFrame(header.width, header.height, header.pixel_format)
+        except av.FFmpegError as error:  # a picture of 2 GiB or more
+            raise InputError(
+                f"{self._name}: pictures of {header.width}x{header.height} are larger than can be handled"
+            ) from error
         blank.color_range = _RANGE[header.full_range]
         colour = ColourSpec.of(blank)
         self._frame_size = sum(plane.nbytes for plane in planes_of(blank))

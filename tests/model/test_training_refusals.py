@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -93,6 +95,20 @@ def test_a_run_goes_on_with_its_own_optimizer(new_config: NewConfig) -> None:
     train(config)
     with pytest.raises(TrainingError, match="was trained with --optimizer adam; resume it so, not with muon"):
         train(replace(config, resume=True, optimizer="muon"))
+
+
+def test_pictures_to_validate_on_that_are_too_small_for_the_loss_are_refused_before_the_first_step(
+    new_config: NewConfig, tmp_path: Path
+) -> None:
+    root = write_tiny_vimeo(tmp_path / "set", train=1, test=1, size=(180, 180))
+    name = (root / "sep_testlist.txt").read_text().split()[0]
+    for path in (root / "sequences" / name).glob("*.png"):
+        cv2.imwrite(str(path), np.zeros((64, 96, 3), np.uint8))
+    config = new_config("run", data_root=root, crop=176, loss="1*L1+0.1*MS-SSIM")
+    why = rf"needs pictures of 176x176; those of {name}, to validate on, are 96x64"
+    with pytest.raises(UsageError, match=why):
+        train(config)
+    assert not config.folder.exists()
 
 
 def test_a_run_is_not_overwritten(new_config: NewConfig) -> None:

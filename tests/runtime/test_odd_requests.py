@@ -92,7 +92,9 @@ def test_chapters_from_before_the_first_picture_begin_with_it(average: Path, tmp
     result = run(clip, "-o", tmp_path / "out.mkv", "--model", average)
     assert result.exit_code == 0, result.output
     with av.open(str(tmp_path / "out.mkv")) as container:
-        found = [(c["metadata"]["title"], c["start"] * c["time_base"]) for c in container.chapters()]
+        found = [
+            (c["metadata"]["title"], c["start"] * (c["time_base"] or tick)) for c in container.chapters()
+        ]
     assert found == [("One", 0), ("Two", Fraction(100, 1000))]
 
 
@@ -132,3 +134,10 @@ def test_a_listed_time_is_rounded_to_its_frame_and_no_further(
     frames = (Frame(picture, Fraction(n, 24)) for n in range(30))
     marked = listed_cuts(tmp_path / "cuts.txt")(frames)
     assert [n for n, frame in enumerate(marked) if frame.starts_scene] == [number]
+
+
+def test_pictures_larger_than_ffmpeg_holds_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "huge.y4m").write_bytes(b"YUV4MPEG2 W60000 H60000 F25:1\nFRAME\n")
+    result = run(tmp_path / "huge.y4m", "-o", tmp_path / "out.mp4")
+    assert result.exit_code == 1
+    assert "huge.y4m: pictures of 60000x60000 are larger than can be handled" in result.output
