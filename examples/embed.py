@@ -19,6 +19,8 @@ Picture = NDArray[np.uint8]
 def read(stream: BinaryIO, width: int, height: int) -> Iterator[Picture]:
     """Pictures [1, H, W, 3], RGB."""
     while data := stream.read(height * width * 3):
+        if len(data) < height * width * 3:
+            sys.exit(f"the stream ends within a picture; are they {width}x{height}, rgb24?")
         yield np.frombuffer(data, np.uint8).reshape(1, height, width, 3)
 
 

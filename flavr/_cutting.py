@@ -117,6 +117,10 @@ def _plan(video: Video, spec: CutSpec) -> Cut:
     limit = min(spec.max_per_video or _LONGEST, _LONGEST)
     if len(starts) > limit:
         starts = starts[np.linspace(0, len(starts) - 1, limit).round().astype(int)]
+    if len(found.starts) and not len(starts):
+        least = float(found.motions.min())
+        why = f"moves by {least:.3g} at least, more than {spec.max_motion:g} (--max-motion)"
+        return Cut(video, (), why_none=why)
     if not len(starts):
         return Cut(video, (), why_none=f"has no {span + 1} frames in a row in which something moves")
     return Cut(video, tuple(starts.tolist()))

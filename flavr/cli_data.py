@@ -122,6 +122,8 @@ def cut(
     """
     from flavr._cutting import CutSpec, cut_set
 
+    if max_motion is not None and max_motion < min_motion:
+        raise click.UsageError(f"--max-motion {max_motion:g} is below --min-motion {min_motion:g}")
     spec = CutSpec(
         *size,
         stride=stride,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import itertools
+import re
 import shlex
 import shutil
 import subprocess
@@ -244,7 +245,9 @@ class TestCut:
             0,
             code=1,
         )
-        assert result.exit_code == 1
+        assert re.search(
+            r"moves by \d+(\.\d+)? at least, more than 0\.31 \(--max-motion\)", str(result.exception)
+        )
 
     def test_videos_that_give_nothing_are_named(self, clips: Path, tmp_path: Path) -> None:
         small = write_video(tmp_path / "small.mkv", panning(9, seed=1, size=(24, 32)))
@@ -315,6 +318,7 @@ def test_layouts_of_all_sets_are_shown() -> None:
         (["render"], "Missing option '-o'"),
         (["render", "-o", "x", "--size", "8x8"], "write height x width"),
         (["cut", "-o", "x"], "Missing argument 'VIDEO...'"),
+        (["cut", "a.mp4", "-o", "x", "--min-motion", "5", "--max-motion", "1"], "1 is below --min-motion 5"),
         (["layouts", "vimo"], "no data set is called 'vimo'"),
     ],
 )

@@ -34,3 +34,11 @@ def test_the_example_refuses_a_file_of_another_kind(tmp_path: Path) -> None:
     done = subprocess.run(line, input=b"", capture_output=True, check=False, text=False)
     assert done.returncode == 1
     assert done.stderr.decode().strip() == f"{model} does not take uint8 pictures; export it with --io uint8"
+
+
+def test_a_stream_that_ends_within_a_picture_is_one_line(tmp_path: Path) -> None:
+    model = write_blend_model(tmp_path / "m.onnx")
+    line = [sys.executable, str(PROGRAM), str(model), str(WIDTH), str(HEIGHT)]
+    done = subprocess.run(line, input=bytes(HEIGHT * WIDTH * 3 + 1), capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().strip() == "the stream ends within a picture; are they 10x6, rgb24?"
