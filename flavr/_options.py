@@ -78,6 +78,13 @@ def _listed(value: object) -> str:
     return ",".join(map(str, value)) + "," * (len(value) == 1)
 
 
+def _as_on_the_line(value: object) -> object:
+    """A recipe's value as the command line would have it: of a number, click would cut the fraction off."""
+    if isinstance(value, dict):  # a table is an option that is given several times, KEY=VALUE
+        return [f"{key}={_listed(each)}" for key, each in value.items()]
+    return value if isinstance(value, (bool, list)) else str(value)
+
+
 def recipe_option() -> click.Option:
     """--config, a TOML file that gives options; those on the command line win."""
 
@@ -106,9 +113,10 @@ def recipe_option() -> click.Option:
                 raise click.BadParameter(f"{path}: {name} {takes}, not {value}", context, option)
             if param.name in values:
                 raise click.BadParameter(f"{path}: {name} is given twice", context, option)
-            # a table is an option that is given several times, KEY=VALUE
-            table = isinstance(value, dict)
-            values[param.name] = [f"{key}={_listed(each)}" for key, each in value.items()] if table else value
+            if not several and isinstance(value, bool) is not getattr(param, "is_flag", False):
+                takes = "takes no true or false" if isinstance(value, bool) else "takes true or false"
+                raise click.BadParameter(f"{path}: {name} {takes}, not {value!r}", context, option)
+            values[param.name] = _as_on_the_line(value)
         context.default_map = values
 
     return click.Option(

@@ -105,7 +105,7 @@ def split_videos(videos: Sequence[Video], val_fraction: float) -> tuple[list[Vid
             f"{videos[0].path} is the only usable video, and train and test need one each: add another, "
             "or leave the test split empty with --val-fraction 0"
         )
-    ranked = sorted(videos, key=lambda video: hashlib.sha256(video.name.encode()).digest())
+    ranked = sorted(videos, key=lambda video: hashlib.sha256(os.fsencode(video.name)).digest())
     count = min(max(1, round(len(videos) * val_fraction)), len(videos) - 1)
     chosen = {video.path for video in ranked[:count]}
     return [v for v in videos if v.path not in chosen], [v for v in videos if v.path in chosen]

@@ -68,11 +68,18 @@ def _run(checkpoints: tuple[Path, ...], shares: tuple[float, ...], output: Path)
 
     if output.exists():
         raise UsageError(f"{output} exists; choose another name")
+    if output.suffix.lower() == ".safetensors":  # by which it would be read
+        raise UsageError(
+            f"{output}: the mean is written as a PyTorch checkpoint; give it a name such as mean.pth"
+        )
     check_writable(output)
     loaded = [load_checkpoint(path) for path in checkpoints]
     network = loaded[0].network()
     network.load_state_dict(average(loaded, shares or None))
-    save_checkpoint(output, network)
+    notices = dict.fromkeys(notice for checkpoint in loaded for notice in checkpoint.notices)
+    for notice in notices:
+        click.echo(f"note: {notice}", err=True)
+    save_checkpoint(output, network, assumed=bool(notices))
     click.echo(f"{output}: the mean of {len(loaded)} checkpoints; see whether it is better with flavr-test")
 
 

@@ -73,7 +73,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     if not path.is_file():
         what = "is a folder, not a checkpoint file" if path.is_dir() else "does not exist"
         raise CheckpointError(f"{path} {what}; give the path of a .pth or .safetensors file")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
     tensors = canonical_keys(_find_state_dict(content, path))
     declared, epoch = content.get("flavr"), _number(content.get("epoch"))
     config, notices = _infer(tensors, declared if isinstance(declared, Mapping) else {}, path)
@@ -100,16 +100,27 @@ def infer_config(state_dict: Mapping[str, Tensor]) -> FlavrConfig:
 
 
 def save_checkpoint(
-    path: Path | str, network: Flavr, *, epoch: int = 0, lr: float = 0.0, best_psnr: float = 0.0
+    path: Path | str,
+    network: Flavr,
+    *,
+    epoch: int = 0,
+    lr: float = 0.0,
+    best_psnr: float = 0.0,
+    assumed: bool = False,
 ) -> None:
-    """Write the published layout, loadable by the published code, under its name only when complete."""
+    """Write the published layout, loadable by the published code, under its name only when complete.
+
+    `assumed`: the network's join was, where its weights come from; who loads these is told so again.
+    """
     path = Path(path)
+    # tells join="add" from "none", which the tensors do not
+    declared = {key: value for key, value in asdict(network.config).items() if key != "join" or not assumed}
     content = {
         "epoch": epoch,
         "state_dict": {f"module.{key}": tensor for key, tensor in network.state_dict().items()},
         "lr": lr,
         "best_psnr": best_psnr,
-        "flavr": asdict(network.config),  # tells join="add" from "none", which the tensors do not
+        "flavr": declared,
     }
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.partial-", dir=path.parent) as folder:
         partial = Path(folder) / path.name
@@ -127,7 +138,8 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         with torch.serialization.safe_globals(SAFE_TYPES):
             # mmap keeps the Adam state of a 480 MB published file out of memory; old files are no zips
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            mmap = zipfile.is_zipfile(path) and _is_text(path)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"GLOBAL (\w[\w.]*\w)", str(error))
         if unsafe:
@@ -146,6 +158,15 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
             "torch.save(model.state_dict(), path)"
         )
     return content
+
+
+def _is_text(path: Path) -> bool:
+    """Whether PyTorch can map a file of this name: not if it has bytes that are not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from flavr._cli import main_with_errors
 from flavr._options import SETTINGS, KeyValue, SectionedCommand, version_option
 from flavr._paths import check_writable
 from flavr.config import ENSEMBLES
+from flavr.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from flavr.datasets import InterpolationDataset
@@ -186,6 +188,8 @@ def _run(**values: Any) -> None:
     options = _Options(**values)
     if options.json_file is not None:
         check_writable(options.json_file)
+        if os.path.realpath(options.json_file) == os.path.realpath(options.load_from):
+            raise UsageError(f"--json {options.json_file} is the file that --load-from names; choose another")
     subject = _subject(options)
     dataset = _dataset(options, subject.n_outputs)
     tallies, indices = _evaluate(options, subject, dataset)
@@ -194,8 +198,6 @@ def _run(**values: Any) -> None:
 
 def _subject(options: _Options) -> _Subject:
     """Load what is tested, and refuse options that it has no use for."""
-    from flavr.errors import CheckpointError, UsageError
-
     onnx = options.load_from.suffix.lower() == ".onnx"
     if not onnx and options.provider is not None:
         raise UsageError("--provider is for .onnx files; a checkpoint runs in PyTorch, on --num-gpu 0 or 1")
@@ -232,7 +234,10 @@ def _torch_subject(options: _Options) -> _Subject:
         raise TrainingError("--num-gpu 1: PyTorch finds no GPU here; --num-gpu 0 tests on the CPU")
     device = torch.device("cuda" if found and options.num_gpu != 0 else "cpu")
     torch.backends.cudnn.benchmark = True  # the warm-up pays for it, once per size of picture
-    network = load_checkpoint(options.load_from).network().to(device)
+    checkpoint = load_checkpoint(options.load_from)
+    for notice in checkpoint.notices:
+        click.echo(f"note: {notice}", err=True)
+    network = checkpoint.network().to(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     predictor = TorchPredictor(network, device, options.precision)
     return _Subject(predictor, network.config.n_outputs, f"{name}, PyTorch {options.precision}")
@@ -309,9 +314,7 @@ def _report(options: _Options, subject: _Subject, tallies: Mapping[str, Tally], 
         device = subject.device if name == _NETWORK else ""
         cells = [_cell(figures[key], digits) for key, digits in _DIGITS.items()]
         table.add_row(options.dataset, name, *cells[:-1], cells[-1] if name == _NETWORK else "", device)
-    Console(width=_WIDE, highlight=False).print(
-        table
-    )  # a narrower terminal wraps, which beats cutting names off
+    Console(width=_WIDE, highlight=False).print(table)
     ours = results[_NETWORK]
     scored = tallies[_NETWORK].scores.pictures
     click.echo(f"{windows} windows, {scored} new frames with a known truth, of {options.load_from}")
@@ -335,7 +338,7 @@ def _by_group(tallies: Mapping[str, Tally]) -> Iterator[str]:
         yield f"mean over {len(ours.groups)} videos: {means[0]} dB, averaging {means[1]}"
 
 
-_WIDE = 200
+_WIDE = 200  # a narrower terminal wraps, which beats cutting names off
 _DIGITS = {"psnr": 3, "ssim": 4, "psnr_uint8": 3, "ssim_uint8": 4, "ms_per_window": 1}
 
 
@@ -348,11 +351,7 @@ def _cell(value: float, digits: int) -> str:
 
 
 def _write_json(
-    path: Path,
-    options: _Options,
-    subject: _Subject,
-    tallies: Mapping[str, Tally],
-    windows: int,
+    path: Path, options: _Options, subject: _Subject, tallies: Mapping[str, Tally], windows: int
 ) -> None:
     from flavr.training.files import write_bytes
 

@@ -182,7 +182,7 @@ def _bench(*, gates: tuple[tuple[str, float], ...], output: Path, overwrite: boo
     from flavr_benchmarks.gates import Gates
     from flavr_benchmarks.outputs import make_folder, refuse_existing, write_outputs
 
-    limits = Gates(dict(gates))
+    limits = Gates.given(gates)
     if "slowdown" in limits.limits:
         raise UsageError("--fail-below slowdown is for flavr-bench compare, which has two reports")
     refuse_existing(output, overwrite=overwrite)
@@ -305,9 +305,10 @@ def compare(before: Path, after: Path, gates: tuple[tuple[str, float], ...]) -> 
     from flavr_benchmarks.gates import Gates
     from flavr_benchmarks.schema import read_report
 
+    limits = Gates.given(gates)
     comparison = compared(read_report(before), read_report(after))
     print_comparison(comparison)
-    Gates(dict(gates)).check(comparison.after, comparison)
+    limits.check(comparison.after, comparison)
 
 
 @flavr_bench.command(

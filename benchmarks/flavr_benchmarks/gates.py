@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -29,6 +29,18 @@ class Gates:
     """What --fail-below asks for."""
 
     limits: Mapping[str, float]
+
+    @classmethod
+    def given(cls, gates: Sequence[tuple[str, float]]) -> Gates:
+        """Of one name, one limit: of two, one would count for nothing. Raises UsageError."""
+        limits: dict[str, float] = {}
+        for name, limit in gates:
+            if name in limits:
+                raise UsageError(
+                    f"--fail-below {name} is given twice, {limits[name]:g} and {limit:g}; leave one"
+                )
+            limits[name] = limit
+        return cls(limits)
 
     @property
     def need_quality(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -286,9 +287,10 @@ def read_report(path: Path) -> Report:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears under its name only when complete. Raises ReportError."""
-    partial = path.with_name(f".{path.name}.partial")
+    target = Path(os.path.realpath(path))  # a link stays one: the file behind it is written
+    partial = target.with_name(f".{target.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
         raise ReportError(f"{path} cannot be written ({error.strerror})") from error

@@ -74,7 +74,7 @@ def export(
     _check_precision(precision, spec, calibrate, targets)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)
-    _check_output(output, overwrite)
+    _check_output(output, overwrite, checkpoint.path)
     quantised = None
     if precision == "int8" and calibrate is not None:
         spec = replace(spec, sums=False)
@@ -144,15 +144,21 @@ def _verified(
     )
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def _behind(output: Path) -> Path:
+    """The file that a link names, which is to be written; the link stays one."""
+    return Path(os.path.realpath(output)) if output.is_symlink() else output
+
+
+def _check_output(output: Path, overwrite: bool, checkpoint: Path) -> None:
     if output.suffix != ".onnx":
         raise UnsupportedError(f"output {output} must end in .onnx")
-    if not output.parent.is_dir():
-        raise ExportError(f"cannot write {output}: the folder {output.parent} does not exist")
-    if not os.access(output.parent, os.W_OK):
-        raise ExportError(
-            f"cannot write {output}: no permission in {output.parent}; choose another place with -o"
-        )
+    folder = _behind(output).parent
+    if not folder.is_dir():
+        raise ExportError(f"cannot write {output}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise ExportError(f"cannot write {output}: no permission in {folder}; choose another place with -o")
+    if os.path.realpath(output) == os.path.realpath(checkpoint):
+        raise ExportError(f"{output} is the checkpoint {checkpoint}; choose another name with -o")
     if output.is_dir() or (output.exists() and not overwrite):
         raise ExportError(f"{output} exists already; choose another name with -o")
 
@@ -256,11 +262,14 @@ def _metadata(
 
 
 def _write(model: onnx.ModelProto, output: Path) -> None:
+    # in memory: onnx opens no file whose name is not UTF-8
+    content = model.SerializeToString()
+    onnx.checker.check_model(content, full_check=True)
+    target = _behind(output)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as folder:
-            partial = Path(folder) / output.name
-            onnx.save(model, partial)
-            onnx.checker.check_model(partial, full_check=True)
-            partial.replace(output)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.partial-", dir=target.parent) as folder:
+            partial = Path(folder) / target.name
+            partial.write_bytes(content)
+            partial.replace(target)
     except OSError as error:
         raise ExportError(f"cannot write {output}: {error.strerror or error}") from error

@@ -25,7 +25,7 @@ from flavr_benchmarks.baselines import average
 from flavr_benchmarks.cli import _without_folders, flavr_bench
 from flavr_benchmarks.markdown import markdown as as_markdown
 from flavr_benchmarks.quality import score
-from flavr_benchmarks.schema import Failure, read_report, write_report
+from flavr_benchmarks.schema import Failure, read_report, write_report, write_text
 from flavr_benchmarks.variants import examine_subject, onnx_variants
 from flavr_benchmarks.workload import unrounded
 from flavr_runtime.shipped import DEFAULT_MODEL, SHIPPED
@@ -149,6 +149,7 @@ def test_a_wrong_network_fails_the_quality_floor_and_a_right_one_does_not(tmp_pa
         (["--fail-below", "slowdown=3"], "flavr-bench compare"),
         (["--fail-below", "psnr=3", "--data", "none"], "need a data set"),
         (["--fail-below", "loss=3"], "add --ckpt"),
+        (["--fail-below", "psnr=90", "--fail-below", "psnr=3"], "psnr is given twice, 90 and 3"),
         (["--data", "/nowhere/at/all"], "no such folder"),
         (["--data", "nonsense:/"], "no data set is called 'nonsense'"),
     ],
@@ -185,6 +186,20 @@ def test_compare_prints_the_changes_and_gates_them(tmp_path: Path) -> None:
     result = bench("compare", before, after, "--fail-below", "slowdown=10%")
     assert result.exit_code == 3
     assert "+30.0% time, more than 10 %" in result.stderr
+    twice = ("--fail-below", "slowdown=10", "--fail-below", "slowdown=50")
+    assert bench("compare", before, after, *twice).exit_code == 2  # the last one alone counted
+
+
+def test_a_file_behind_a_link_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    """The link was replaced by a file."""
+    (tmp_path / "far").mkdir()
+    real, link = tmp_path / "far/real.svg", tmp_path / "link.svg"
+    real.write_text("old")
+    link.symlink_to(real)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert [path.name for path in real.parent.iterdir()] == ["real.svg"]
 
 
 def test_the_table_command_writes_what_it_prints(tmp_path: Path) -> None:

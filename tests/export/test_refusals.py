@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -133,14 +134,43 @@ def test_a_full_disk_leaves_the_old_file(
     path = tmp_path / "m.onnx"
     path.write_bytes(b"the last good one")
 
-    def full_disk(_: onnx.ModelProto, target: Path) -> None:
-        target.write_bytes(b"half")
+    def full_disk(target: Path, _: bytes) -> None:
+        with target.open("wb") as file:
+            file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(onnx, "save", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     message = refusal(ExportError, tmp_path, checkpoint, path)
     assert message == f"cannot write {path}: No space left on device"
     assert path.read_bytes() == b"the last good one"
+
+
+def test_a_link_stays_one_and_is_no_way_to_the_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    """It was replaced by a file, and what it named was left as it was."""
+    (tmp_path / "far").mkdir()
+    real, link = tmp_path / "far/real.onnx", tmp_path / "link.onnx"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    assert export(checkpoint, link).path == link
+    assert link.is_symlink()
+    onnx.checker.check_model(real)
+    assert [path.name for path in real.parent.iterdir()] == ["real.onnx"]
+    weights = tmp_path / "model.pth"
+    weights.write_bytes(checkpoint.read_bytes())
+    link.unlink()
+    link.symlink_to(weights)
+    with pytest.raises(ExportError, match="is the checkpoint"):
+        export(weights, link)
+    assert weights.read_bytes() == checkpoint.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
+def test_names_that_are_not_utf_8_are_written_and_read(checkpoint: Path, tmp_path: Path) -> None:
+    """onnx and PyTorch cannot open them: a traceback, and a sound checkpoint called damaged."""
+    weights, path = (tmp_path / os.fsdecode(name) for name in (b"w\xe9.pth", b"o\xe9.onnx"))
+    weights.write_bytes(checkpoint.read_bytes())
+    export(weights, path)
+    onnx.checker.check_model(path.read_bytes())
 
 
 def test_a_bad_checkpoint_leaves_no_file(tmp_path: Path, refusal: Refusal) -> None:

@@ -63,6 +63,7 @@ def test_what_has_no_mean_is_refused_in_one_line(save: Save, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="has BatchNorm"):
         average([save("n.pth", normed), save("m.pth", normed)])
     for output, message in (
+        (tmp_path / "mean.SAFETENSORS", "give it a name such as mean.pth"),
         (b.path, "exists; choose another name"),
         (tmp_path / "no/c.pth", "does not exist"),
     ):
@@ -70,3 +71,19 @@ def test_what_has_no_mean_is_refused_in_one_line(save: Save, tmp_path: Path) -> 
         assert done.returncode != 0
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_was_assumed_of_one_is_told_and_not_declared_of_the_mean(save: Save, tmp_path: Path) -> None:
+    """The mean said that its join is add, which nobody had."""
+    added = replace(PLAIN, join="add")
+    a, b = save("a.pth", added), save("b.pth", added, seed=1)
+    torch.save(b.state_dict, b.path)
+    done = program(a.path, b.path, "-o", tmp_path / "mean.pth")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "note: joinType add is assumed: add and none have the same tensors\n",
+    )
+    mean = load_checkpoint(tmp_path / "mean.pth")
+    assert (mean.config, mean.notices) == (added, load_checkpoint(b.path).notices)
+    assert program(a.path, a.path, "-o", tmp_path / "known.pth").stderr == ""
+    assert not load_checkpoint(tmp_path / "known.pth").notices

@@ -51,6 +51,8 @@ def test_safetensors_load(variant: FlavrConfig, tiny_network: MakeNetwork, tmp_p
     checkpoint = load_checkpoint(tmp_path / "model.safetensors")
     assert checkpoint.config.factor == variant.factor
     assert checkpoint.epoch is None
+    (tmp_path / "model.safetensors").rename(tmp_path / "M.SAFETENSORS")
+    assert load_checkpoint(tmp_path / "M.SAFETENSORS").config == checkpoint.config
     assert_same_weights(checkpoint.state_dict, network.state_dict())
 
 

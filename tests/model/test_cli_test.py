@@ -307,3 +307,17 @@ def test_help_is_quick_and_does_not_import_torch() -> None:
     assert "Examples:" in done.stdout
     assert tuple(PROVIDERS) == _PROVIDERS  # written twice, so that --help need not import them
     assert tuple(PRECISIONS) == _PRECISIONS
+
+
+def test_what_was_assumed_is_told_and_the_checkpoint_is_not_written_over(
+    run: Run, tiny_checkpoint: MakeCheckpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "bare.pth"
+    content = torch.load(tiny_checkpoint(FlavrConfig(width=4, join="none")), weights_only=True)
+    torch.save(content["state_dict"], weights)
+    before = weights.read_bytes()
+    assert run("--load-from", weights, "--max-windows", 1, "--json", weights) == 2
+    assert "is the file that --load-from names; choose another" in capsys.readouterr().err
+    assert weights.read_bytes() == before
+    assert run("--load-from", weights, "--max-windows", 1) == 0
+    assert "note: joinType add is assumed" in capsys.readouterr().err

@@ -135,6 +135,8 @@ def test_split_depends_on_names_alone_and_hardly_changes_when_a_video_is_added()
     train, test = split_videos(videos, 0.1)
     assert len(test) == 4
     assert {v.name for v in split_videos(videos[::-1], 0.1)[1]} == {v.name for v in test}
+    odd = "\udce9.mp4"  # as a name that is not UTF-8 comes from the system
+    assert sum(map(len, split_videos([*videos, Video(Path(odd), odd)], 0.1))) == len(videos) + 1
     more = [*videos, Video(Path("new.mp4"), "new.mp4")]
     assert len({v.name for v in split_videos(more, 0.1)[1]} & {v.name for v in test}) >= 3
     assert train == [v for v in videos if v not in test]
