@@ -45,7 +45,8 @@ def main(ckpt: Path, calibrate: Path, size: str, rounds: int, output: Path | Non
     height, _, columns = size.partition("x")
     checkpoint = load_checkpoint(ckpt)
     config, state = checkpoint.config, checkpoint.state_dict
-    plain = build_graph(config, state, ExportSpec(sums=False))  # as flavr-export does for 8 bits
+    as_exported = ExportSpec(sums=False, subpixel=True)  # what flavr-export does for 8 bits
+    plain = build_graph(config, state, as_exported)
     calibrating, held_out = read_windows(calibrate, config.factor)
     specs = {"conv2d": ExportSpec(), "winograd": ExportSpec(graph="winograd")}
     graphs = {name: build_graph(config, state, spec) for name, spec in specs.items()}

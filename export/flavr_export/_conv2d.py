@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flavr.config import WINDOW
 from flavr_export._form import Feature, Form, resize, taps_in_channels, transposed_taps_in_channels
 
@@ -16,6 +19,8 @@ _SMALLEST_OF_SUMS = 8  # channels of a block of ONNX Runtime's; the stem's frame
 # Parts of a weight, by taps: Slices, which runtimes fold when they load the file. Ends are exclusive.
 _TAPS = {"first": (1, 3), "last": (0, 2), "previous": (0, 1), "next": (2, 3)}
 _Part = Callable[[str], str]
+
+_PHASES = 2  # of a transposed convolution of stride 2, in height and in width
 
 
 class Conv2dForm(Form):
@@ -45,6 +50,8 @@ class Conv2dForm(Form):
 
     def conv_transpose(self, x: Feature, key: str) -> Feature:
         weight, bias = self.conv_parameters(key, None)
+        if self.spec.subpixel:
+            return self._subpixels(x, key, weight, bias)
         kernel = list(weight.shape[3:])
         stored = self.stored(key, transposed_taps_in_channels(weight), bias)
         attributes = {"kernel_shape": kernel, "strides": [2, 2], "pads": [1] * 4}
@@ -53,6 +60,28 @@ class Conv2dForm(Form):
 
     def upsample(self, x: Feature, name: str) -> Feature:
         return self._each(x, name, lambda part, at: resize(self.g, part, at, spatial_rank=2))
+
+    def _subpixels(
+        self, x: Feature, key: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None
+    ) -> Feature:
+        """A transposed convolution as one of 2x2 pixels that makes four for each place between them.
+
+        Half a pixel sticks out at every side, so the first and last row and column are cut off.
+        """
+        apart = taps_in_channels(_subpixel_weight(weight))
+        spread = None if bias is None else np.tile(bias, _PHASES**2)
+        stored = self.stored(key, apart, spread)
+        attributes = {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [1] * 4}
+        part = self._parts(key, stored[0], 1, weight.shape[0])
+        grids = self._neighbours(x, key, "Conv", stored, part, attributes)
+        ints = self.g.integers
+        inside = [ints(1, 1), ints(-1, -1), ints(2, 3)]
+
+        def finished(grid: str, at: str) -> str:
+            doubled = self.g.op("DepthToSpace", [grid], f"{at}/doubled", blocksize=_PHASES)
+            return self.g.op("Slice", [doubled, *inside], f"{at}/crop")
+
+        return self._each(grids, key, finished)
 
     def _spatial_rank(self) -> int:
         return 2
@@ -110,3 +139,15 @@ class Conv2dForm(Form):
             inner(late, first, x[1], part("previous"), "t2"),
             conv(late, last, "t3", *bias),
         )
+
+
+def _subpixel_weight(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A transposed convolution's weight [C, outputs, 3, 4, 4] as [4 outputs, C, 3, 2, 2].
+
+    Row 2 i + k - 1 of the output takes tap k from row i. Between rows i and i + 1 that is rows 2 i + 1,
+    of taps 2 and 0, and 2 i + 2, of taps 3 and 1; columns alike. The outputs of a place come in the order
+    of DepthToSpace.
+    """
+    rows = [[2, 0], [3, 1]]  # [phase, tap]
+    picked = weight[:, :, ::-1][:, :, :, rows][..., rows]  # [C, outputs, 3, phase, tap, phase, tap]
+    return picked.transpose(3, 5, 1, 0, 2, 4, 6).reshape(-1, weight.shape[0], 3, 2, 2)

@@ -77,11 +77,10 @@ def export(
     _check_output(output, overwrite, checkpoint.path)
     quantised = None
     if precision == "int8" and calibrate is not None:
-        spec = replace(spec, sums=False)
+        spec = replace(spec, sums=False, subpixel=True)
         calibrating, held_out = read_windows(Path(calibrate), checkpoint.config.factor)
-        plain = build_graph(
-            checkpoint.config, checkpoint.state_dict, ExportSpec(opset=spec.opset, sums=spec.sums)
-        )
+        as_float = ExportSpec(opset=spec.opset, sums=spec.sums, subpixel=spec.subpixel)
+        plain = build_graph(checkpoint.config, checkpoint.state_dict, as_float)
         how = best_quantisation(targets)
         quantised = quantise(
             plain, calibrating, held_out, how, code_values, calibrations=calibrations, scan=scan

@@ -64,6 +64,7 @@ class ExportSpec:
     opset: int = DEFAULT_OPSET
     padding: Padding = "pad"  # slices: borders by Slice and Concat, for runtimes without reflect Pad
     sums: bool = True  # conv2d may add frames' products up; in 8 bits each would be rounded first
+    subpixel: bool = False  # conv2d: transposed convolutions as 2x2 ones, which have 8-bit kernels
 
     def __post_init__(self) -> None:
         for name, value, known in (

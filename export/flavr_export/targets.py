@@ -19,7 +19,7 @@ _BYTES = frozenset({"uint8", "int8"})
 _INDICES = frozenset({"int64"})  # shapes, starts, ends: host-side arithmetic everywhere
 
 _ELEMENTWISE = ("Add", "Mul", "Sub", "Relu", "LeakyRelu", "Sigmoid", "Clip", "Round")
-_MOVEMENT = ("Cast", "Concat", "Gather", "Reshape", "Slice", "Transpose", "Unsqueeze")
+_MOVEMENT = ("Cast", "Concat", "DepthToSpace", "Gather", "Reshape", "Slice", "Transpose", "Unsqueeze")
 QUANTISED = ("DequantizeLinear", "QuantizeLinear")
 _NETWORK = ("Conv", "ConvTranspose", "MatMul", "Pad", "ReduceMean", "Resize")
 _SHAPES = ("Div", "Mod", "Neg", "Shape")
