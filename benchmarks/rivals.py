@@ -84,6 +84,7 @@ TABLE = (
     Rival("openvino", _OPENVINO, "conv2d", "int8", options=_F32),
     Rival("openvino", _OPENVINO, "plain", "bf16", options=_B16, needs=_BF16),
     Rival("openvino", _OPENVINO, "conv2d", "bf16", options=_B16, needs=_BF16),
+    Rival("openvino", _OPENVINO, "winograd", "bf16", options=_B16, needs=_BF16),
     Rival("openvino", _OPENVINO, "conv2d", "int8+bf16", options=_B16, needs=_BF16),
 )
 RIVALS: Mapping[str, Rival] = {rival.name: rival for rival in TABLE}

@@ -212,7 +212,7 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             "winograd",
             bool,
             "Compute convolutions by Winograd's algorithm, with fewer multiplications.",
-            unset="on for fp32 on a CPU",
+            unset="on for fp32 on a CPU without AVX-512",
         ),
         _Row("compile", None, "torch.compile: minutes to start, then faster steps."),
     ),

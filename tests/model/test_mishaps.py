@@ -35,7 +35,7 @@ NewConfig = Callable[..., TrainingConfig]
 
 @pytest.fixture
 def new_config(tmp_path: Path) -> NewConfig:
-    """Makes the options of a run: 3 steps per epoch of 2 windows, on the CPU, with Winograd as by default."""
+    """Makes the options of a run: 3 steps per epoch of 2 windows, on the CPU, with Winograd's algorithm."""
     torch.set_num_threads(1)
     root = write_tiny_vimeo(tmp_path / "vimeo")
 
@@ -51,6 +51,7 @@ def new_config(tmp_path: Path) -> NewConfig:
             "num_gpu": 0,
             "num_workers": 0,
             "tensorboard": False,
+            "winograd": True,
         }
         return TrainingConfig(**values | options)
 

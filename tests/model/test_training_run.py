@@ -325,6 +325,21 @@ def test_faster_arithmetic_and_layout_train_to_nearly_the_same(
     assert results["other"]["psnr"] == pytest.approx(results["plain"]["psnr"], abs=0.1)
 
 
+@pytest.mark.parametrize(("vectors", "pays"), [("AVX2", True), ("AVX512", False)])
+def test_winograd_s_algorithm_is_the_default_where_a_step_is_faster_for_it(
+    new_config: NewConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    vectors: str,
+    pays: bool,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    train(new_config("default", max_epoch=1))
+    assert (", Winograd" in capsys.readouterr().out) is pays
+    train(new_config("asked", max_epoch=1, winograd=not pays))
+    assert (", Winograd" in capsys.readouterr().out) is not pays
+
+
 def test_videos_are_trained_on_from_the_memory_of_the_device(
     new_config: NewConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
