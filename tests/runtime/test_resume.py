@@ -27,6 +27,9 @@ from model_files import write_blend_model
 
 LENGTH = 7  # frames per segment here
 
+STEADY = ["--encoder-option", "x264-params=asm=AVX2"]
+"""libx264's AVX-512 code wrote other bytes in 5 of 270 runs of the same pictures; without it in none of 300."""
+
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +110,11 @@ def interrupted_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("out.mp4", []),
-        ("out.mkv", ["--factor", 4, "--cut-mode", "blend"]),
-        ("out.mp4", ["--fps", "59.94"]),
-        ("out.mov", ["--slowmo"]),
-        ("out.mp4", ["--duplicates", "smooth"]),
+        ("out.mp4", STEADY),
+        ("out.mkv", ["--factor", 4, "--cut-mode", "blend", *STEADY]),
+        ("out.mp4", ["--fps", "59.94", *STEADY]),
+        ("out.mov", ["--slowmo", *STEADY]),
+        ("out.mp4", ["--duplicates", "smooth", *STEADY]),
         ("out.mkv", ["--codec", "ffv1"]),
         ("out.mp4", ["--codec", "h265", "--preset", "ultrafast"]),
         ("out.mkv", ["--codec", "av1", "--preset", "12", "--cuts", "off"]),
