@@ -28,7 +28,7 @@ from model_files import write_blend_model
 LENGTH = 7  # frames per segment here
 
 STEADY = ["--encoder-option", "x264-params=asm=AVX2"]
-"""libx264's AVX-512 code wrote other bytes in 5 of 270 runs of the same pictures; without it in none of 300."""
+"""libx264's AVX-512 code wrote other bytes in 5 of 270 runs of the same pictures; without it in 0 of 300."""
 
 
 @pytest.fixture(autouse=True)
