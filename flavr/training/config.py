@@ -75,6 +75,8 @@ class TrainingConfig:
     schedule: Schedule = "plateau"
     warmup_steps: int | None = None  # cosine and trapezoid; None: a twentieth of the run, at most 1000
     clip_grad: float | None = None
+    centre: bool = False
+    outer_rate: float = 1.0  # of Muon
     ema: float | None = None
     seed: int = 12345
     # hardware
@@ -135,6 +137,10 @@ class TrainingConfig:
                 self.warmup_steps is not None and self.schedule == "plateau",
                 "--warmup-steps belongs to --schedule cosine and trapezoid; plateau starts at the full rate, "
                 "as published",
+            ),
+            (
+                self.outer_rate != 1 and self.optimizer != "muon",
+                f"--outer-rate {self.outer_rate} is for --optimizer muon; Adam's steps have one rate",
             ),
             (
                 self.batch_size % self.processes,
@@ -232,6 +238,7 @@ _LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(("lr", "clip_grad", "time_limit"), (lambda value: 0 < value < math.inf, "above 0")),
     **dict.fromkeys(("val_fraction", "beta2", "ema"), (lambda value: 0 < value < 1, "between 0 and 1")),
     "beta1": (lambda value: 0 <= value < 1, "0 or more and below 1"),
+    "outer_rate": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "teacher_share": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "teacher_ensemble": (lambda value: value in ENSEMBLES, "1, 2, 4, 8 or 16"),
     "jitter": (lambda value: 0 <= value < 0.5, "0 or more and below 0.5"),

@@ -14,6 +14,7 @@ from flavr.errors import TrainingError
 from flavr.losses import Loss
 from flavr.predictors import PRECISIONS
 from flavr.training.batches import Batch, Batches
+from flavr.training.centring import Centring
 from flavr.training.config import TrainingConfig
 from flavr.training.distributed import Ranks
 from flavr.training.reporting import Report, Row
@@ -77,6 +78,7 @@ class Trainer:
         report: Report,
         *,
         teacher: Teacher | None = None,
+        centring: Centring | None = None,
         deadline: float | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -89,12 +91,14 @@ class Trainer:
         self._ranks = ranks
         self._report = report
         self._teacher = teacher
+        self._centring = centring
         self._deadline = deadline
         self._layout = torch.channels_last_3d if channels_last else torch.contiguous_format
         self._signals = Signals()
         self._pending: _Pending | None = None
         self._broken: Batch | None = None
         self._averaged = False  # whether this process has scored averaging
+        self._idle = set[str]()  # blocks of which it was said
         self._model = ranks.wrap(state.network)
         if config.compile:
             self._model.compile()
@@ -163,10 +167,14 @@ class Trainer:
         loss = self._loss(prediction, targets)
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self._centring is not None:
+            self._centring.before()
         if config.clip_grad is not None:
             state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_grad)
         state.scaler.step(state.optimizer)
+        if self._centring is not None:
+            self._centring.after()
         state.scaler.update()
         if state.ema is not None:
             state.ema.update(state.network)
@@ -209,6 +217,7 @@ class Trainer:
             if judgement is None:
                 return Stop.INTERRUPT
             self._refuse_ruined(judgement.tally.loss)
+            self._tell_idle(judgement.idle)
             if judgement.baseline_psnr is not None:
                 self._take_baseline(judgement.baseline_psnr)
             row |= {"loss": judgement.tally.loss, **judgement.tally.scores.means()}
@@ -236,6 +245,15 @@ class Trainer:
             self._state.schedule.forget_losses()
         position.baseline_psnr = psnr
         self._report.say(f"averaging the middle frames scores PSNR {psnr:.3f}")
+
+    def _tell_idle(self, blocks: tuple[str, ...]) -> None:
+        new = [name for name in blocks if name not in self._idle]
+        self._idle.update(new)
+        if new:
+            self._report.say(
+                f"note: {', '.join(new)} did nothing on any window to validate on: every channel was shut by "
+                "its gate or below 0 all over, which more training does not mend; python -m flavr.revive does"
+            )
 
     def _refuse_ruined(self, loss: float = 0.0) -> None:
         """Stop before weights are saved that compute nothing: the loss of a step is of those before it.

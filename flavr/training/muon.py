@@ -8,7 +8,6 @@ most CPUs emulate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,11 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.: singular values come to b
 _RMS = 0.4
 _SMALLEST = 16  # inputs or outputs; the stem, the last convolution and the like are left to Adam
 _EPSILON = 1e-8
-_MATRICES = "matrices"
+_MATRICES, _SHARE = "matrices", "share"
+# Where the pictures come in and go out, and gates: a step of such a layer changes the frames up to a thousand
+# times as much as one of the layers between (docs/training.md).
+_OUTER = ("encoder.stem.", "decoder.4.", "feature_fuse.", "outconv.")
+_GATE = "attn_layer"
 
 
 class Muon(Optimizer):
@@ -32,16 +35,30 @@ class Muon(Optimizer):
     Args:
         named: parameters with their names. Convolutions with at least 16 inputs and outputs are matrices, but
             for those of the gates, which are close to biases.
+        outer_rate: share of the learning rate for the first and the last layers and the gates.
     """
 
     def __init__(
-        self, named: Iterable[tuple[str, nn.Parameter]], *, lr: float, betas: tuple[float, float]
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        outer_rate: float = 1.0,
     ) -> None:
-        matrices, others = list[nn.Parameter](), list[nn.Parameter]()
+        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
         for name, parameter in named:
-            (matrices if _is_matrix(name, parameter) else others).append(parameter)
-        groups = [{"params": matrices, _MATRICES: True}, {"params": others, _MATRICES: False}]
-        super().__init__([group for group in groups if group["params"]], {"lr": lr, "betas": betas})
+            share = outer_rate if _is_outer(name) else 1.0
+            groups.setdefault((_is_matrix(name, parameter), share), []).append(parameter)
+        super().__init__(
+            [
+                {"params": parameters, _MATRICES: matrices, _SHARE: share}
+                for (matrices, share), parameters in sorted(
+                    groups.items(), key=lambda each: each[0], reverse=True
+                )
+            ],
+            {"lr": lr, "betas": betas},
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -51,13 +68,14 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            rate = group["lr"] * group.get(_SHARE, 1.0)  # which older checkpoints have not
             update = self._matrix if group[_MATRICES] else self._adam
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    update(parameter, parameter.grad, group)
+                    update(parameter, parameter.grad, rate, group["betas"])
         return loss
 
-    def _matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _matrix(self, parameter: Tensor, gradient: Tensor, rate: float, _betas: tuple[float, float]) -> None:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
@@ -65,15 +83,15 @@ class Muon(Optimizer):
         ahead = gradient.lerp(state["momentum"], _MOMENTUM)  # Nesterov's
         step = orthogonal(ahead.reshape(len(ahead), -1))
         scale = _RMS * max(step.shape) ** 0.5
-        parameter.add_(step.view_as(parameter), alpha=-group["lr"] * scale)
+        parameter.add_(step.view_as(parameter), alpha=-rate * scale)
 
-    def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _adam(self, parameter: Tensor, gradient: Tensor, rate: float, betas: tuple[float, float]) -> None:
         state = self.state[parameter]
         if not state:
             state["steps"] = torch.zeros(())
             state["mean"] = torch.zeros_like(parameter)
             state["square"] = torch.zeros_like(parameter)
-        first, second = group["betas"]
+        first, second = betas
         adam(
             [parameter],
             [gradient],
@@ -84,7 +102,7 @@ class Muon(Optimizer):
             amsgrad=False,
             beta1=first,
             beta2=second,
-            lr=group["lr"],
+            lr=rate,
             weight_decay=0.0,
             eps=_EPSILON,
             maximize=False,
@@ -118,4 +136,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim >= 4 and min(parameter.shape[:2]) >= _SMALLEST and "attn_layer" not in name
+    return parameter.ndim >= 4 and min(parameter.shape[:2]) >= _SMALLEST and _GATE not in name
+
+
+def _is_outer(name: str) -> bool:
+    return name.startswith(_OUTER) or _GATE in name

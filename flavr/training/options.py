@@ -180,6 +180,18 @@ _TABLE: Mapping[str, Sequence[_Row]] = {
             "clip_grad", float, "Limit the norm of the gradient, against steps that ruin the weights.", "NORM"
         ),
         _Row(
+            "centre",
+            bool,
+            "Step as if what goes into convolutions had no mean; biases make up for it. Steadier.",
+        ),
+        _Row(
+            "outer_rate",
+            float,
+            "With muon: the share of the rate for the first and last layers and the gates, whose steps "
+            "change the frames most.",
+            "SHARE",
+        ),
+        _Row(
             "ema",
             float,
             "Validate and save a running mean of the weights, decaying by this, such as 0.999: steadier.",

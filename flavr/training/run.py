@@ -23,6 +23,7 @@ from flavr.initialise import initialise
 from flavr.losses import Loss, parse_loss
 from flavr.network import Flavr
 from flavr.training.batches import BankBatches, Batches, LoaderBatches
+from flavr.training.centring import Centring
 from flavr.training.config import TrainingConfig
 from flavr.training.distributed import (
     INTERRUPTED,
@@ -142,6 +143,7 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             ranks,
             report,
             teacher=teacher,
+            centring=Centring(network, ranks.count) if config.centre else None,
             deadline=deadline,
             channels_last=channels_last,
         )
@@ -312,7 +314,7 @@ def _innermost_channels(network: Flavr) -> None:
 def _optimizer(config: TrainingConfig, network: Flavr) -> Optimizer:
     betas = (config.beta1, config.beta2)
     if config.optimizer == "muon":
-        return Muon(network.named_parameters(), lr=config.lr, betas=betas)
+        return Muon(network.named_parameters(), lr=config.lr, betas=betas, outer_rate=config.outer_rate)
     return Adam(network.parameters(), lr=config.lr, betas=betas)
 
 

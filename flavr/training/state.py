@@ -103,13 +103,17 @@ class RunState:
 
     def _restore_rate(self, content: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
         """The optimizer and its schedule, but for what is asked for otherwise now."""
-        mine = [{name: group[name] for name in ("lr", "betas")} for group in self.optimizer.param_groups]
+        mine = [
+            {name: group[name] for name in ("lr", "betas", "share") if name in group}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(content["optimizer"])
         before = extra.get("asked", self.asked)  # older runs do not say
         changed = {name: value for name, value in self.asked.items() if before.get(name) != value}
         anew = not changed.keys().isdisjoint({"schedule", "lr"})
         for group, values in zip(self.optimizer.param_groups, mine, strict=True):
             group["betas"] = values["betas"]
+            group.update({name: values[name] for name in ("share",) if name in values})
             group["lr"] = values["lr"] if anew else group["lr"]
         if not anew:
             self.schedule.load_state_dict(dict(extra["schedule"]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from flavr.datasets.base import InterpolationDataset
+from flavr.idle import idle_blocks, watched
 from flavr.losses import Loss
 from flavr.network import Flavr
 from flavr.predictors import Averaging, Predictor, TorchPredictor
@@ -26,6 +27,7 @@ class Judgement:
     tally: Tally  # of the network, over all processes
     baseline_psnr: float | None  # of averaging the middle frames, where it was asked for
     strip: Tensor | None  # uint8 [3, H, W]: a few windows of this process
+    idle: tuple[str, ...]  # residual blocks that did nothing on any window
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,14 @@ class Validator:
             predictors[_AVERAGE] = Averaging(network.config.n_outputs, self.ranks.device)
         mine = self.ranks.share(self.indices)
         strips = StripCollector(len(mine), _NETWORK)
-        tallies = evaluate(predictors, self._batches(mine, signals), loss=self.loss, watch=strips)
+        with watched(network) as uses:
+            tallies = evaluate(predictors, self._batches(mine, signals), loss=self.loss, watch=strips)
         if self.ranks.agree(int(signals.received)):
             return None
         merged = {name: tally.merged(self.ranks.total) for name, tally in tallies.items()}
         average = merged[_AVERAGE].scores.means()["psnr"] if baseline else None
-        return Judgement(merged[_NETWORK], average, strips.picture())
+        idle = idle_blocks(uses, self.ranks.total)
+        return Judgement(merged[_NETWORK], average, strips.picture(), idle)
 
     def _batches(self, indices: list[int], signals: Signals) -> Iterator[WindowBatch]:
         for batch in window_batches(self.dataset, indices, self.batch_size, self.num_workers):

@@ -69,7 +69,7 @@ def print_result(job: Job, result: Progress, interpolator: Interpolator) -> None
         f"in {result.seconds:.1f} s, {result.speed:.1f} frames/s{_peak_text()}",
         err=True,
     )
-    for notice in interpolator.late_notices:
+    for notice in [*job.late_notices, *interpolator.late_notices]:
         click.echo(f"note: {notice}", err=True)
 
 

@@ -19,7 +19,7 @@ from flavr_runtime.media import ReadOptions, open_sink, open_source
 from flavr_runtime.model_info import ModelInfo, read_model_info
 from flavr_runtime.pipes import STDIN
 from flavr_runtime.providers import Selected, check_options, select
-from flavr_runtime.scenes import CutMarker, detected_cuts, listed_cuts
+from flavr_runtime.scenes import CutMarker, ListedCuts, detected_cuts
 from flavr_runtime.shipped import DEFAULT_MODEL, shipped_model
 from flavr_runtime.tiles import check_tiles
 from flavr_runtime.timing_plan import Timing, plan_timing
@@ -60,6 +60,15 @@ class Job:
             *self.sink.notices,
             *self.work.notices,
         ]
+
+    @property
+    def late_notices(self) -> list[str]:
+        """What only the end of the source tells."""
+        if not isinstance(self.mark_cuts, ListedCuts) or not self.mark_cuts.unreached:
+            return []
+        *most, last = self.mark_cuts.unreached
+        what = f"the cuts at {', '.join(most)} and {last} lie" if most else f"the cut at {last} lies"
+        return [f"{what} past the last frame; see {self.mark_cuts.path}"]
 
     @property
     def damage(self) -> list[str]:
@@ -165,7 +174,7 @@ def _describes_input(options: RunOptions) -> bool:
 def _cut_marker(cuts: str) -> CutMarker | None:
     if cuts in ("auto", "off"):
         return detected_cuts if cuts == "auto" else None
-    return listed_cuts(Path(cuts))
+    return ListedCuts(Path(cuts))
 
 
 def _default_output(input_path: Path, options: RunOptions, timing: Timing) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from flavr_runtime.holds import runs
 if TYPE_CHECKING:
     from scenedetect import FrameTimecode
 
-__all__ = ["CutMarker", "detected_cuts", "listed_cuts"]
+__all__ = ["CutMarker", "ListedCuts", "detected_cuts"]
 
 CutMarker = Callable[[Iterable[Frame]], Iterator[Frame]]
 """Passes frames on, with `starts_scene` set on the first one of every scene but the first."""
@@ -95,8 +96,8 @@ def _led_in(lead: list[list[Frame]], pictures: list[Rgb]) -> Iterator[tuple[list
     yield from zip(lead, pictures, strict=True)
 
 
-def listed_cuts(path: Path) -> CutMarker:
-    """Mark the cuts listed in a text file: one a line, the first frame of the new scene.
+class ListedCuts:
+    """Marks the cuts listed in a text file: one a line, the first frame of the new scene.
 
     A whole number is a frame, counted from 0; `12.48` and `0:01:02.5` are times. Empty lines and what
     follows a # are ignored.
@@ -104,44 +105,65 @@ def listed_cuts(path: Path) -> CutMarker:
     Raises:
         InputError: the file cannot be read, or a line is none of these.
     """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unreached: list[
+            str
+        ] = []  # as they are written: what lies past the last frame, once that was seen
+        self._numbers: dict[int, str] = {}
+        self._times: list[_Time] = []
+        for position, line in enumerate(_lines(path), start=1):
+            text = line.partition("#")[0].strip()
+            if text.isdecimal():
+                self._numbers[int(text)] = text
+            elif re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+                self._times.append(_Time.read(text))
+            elif text:
+                raise InputError(
+                    f"{path}, line {position}: {text!r} is no cut; write a frame number, 12.48 or 0:01:02.5"
+                )
+        self._times.sort(key=lambda time: time.seconds)
+
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Pass frames on, marked."""
+        pending, before, count = deque(self._times), Fraction(0), 0
+        for number, frame in enumerate(frames):
+            reached = False
+            # A time that was rounded up lies a little after its frame, but nearer to it than to the next.
+            half, before, count = (frame.time - before) / 2, frame.time, number + 1
+            while pending and pending[0].seconds <= frame.time + min(pending[0].rounding, half):
+                pending.popleft()
+                reached = True
+            if number > 0 and (number in self._numbers or reached):
+                frame.starts_scene = True
+            yield frame
+        past = [text for number, text in sorted(self._numbers.items()) if number >= count]
+        self.unreached = past + [time.text for time in pending]
+
+
+@dataclass(frozen=True, slots=True)
+class _Time:
+    text: str
+    seconds: Fraction
+    rounding: Fraction  # how far off it may be written, in seconds
+
+    @classmethod
+    def read(cls, text: str) -> _Time:
+        parts = enumerate(reversed(text.split(":")))
+        digits = len(text.partition(".")[2])
+        seconds = sum((Fraction(part) * 60**n for n, part in parts), Fraction(0))
+        return cls(text, seconds, Fraction(1, 2 * 10 ** (digits or 3)))
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text("utf-8-sig").splitlines()  # Windows' Notepad begins files with a mark
+        return path.read_text("utf-8-sig").splitlines()  # Windows' Notepad begins files with a mark
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise InputError(
             f"{path}: the list of cuts cannot be read ({why}); give auto, off, or a text file"
         ) from error
-    numbers, times = set[int](), list[tuple[Fraction, Fraction]]()  # and how far off a time may be written
-    for position, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if text.isdecimal():
-            numbers.add(int(text))
-        elif re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
-            time = sum(
-                (Fraction(part) * 60**n for n, part in enumerate(reversed(text.split(":")))), Fraction(0)
-            )
-            digits = len(text.partition(".")[2])
-            times.append((time, Fraction(1, 2 * 10 ** (digits or 3))))
-        elif text:
-            raise InputError(
-                f"{path}, line {position}: {text!r} is no cut; write a frame number, 12.48 or 0:01:02.5"
-            )
-    times.sort()
-
-    def mark(frames: Iterable[Frame]) -> Iterator[Frame]:
-        pending, before = deque(times), Fraction(0)
-        for number, frame in enumerate(frames):
-            reached = False
-            # A time that was rounded up lies a little after its frame, but nearer to it than to the next.
-            half, before = (frame.time - before) / 2, frame.time
-            while pending and pending[0][0] <= frame.time + min(pending[0][1], half):
-                pending.popleft()
-                reached = True
-            if number > 0 and (number in numbers or reached):
-                frame.starts_scene = True
-            yield frame
-
-    return mark
 
 
 def _small(rgb: Rgb) -> Rgb:

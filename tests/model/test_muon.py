@@ -73,3 +73,20 @@ def test_a_convolution_is_learnt() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 10
+
+
+def test_first_and_last_layers_and_gates_take_their_share_of_the_rate() -> None:
+    networks = [Flavr(FlavrConfig(width=16, encoder_bias=True)) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    frames = torch.rand(1, 3, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    steps = []
+    for network, rate in zip(networks, (1.0, 0.25), strict=True):
+        optimizer = Muon(network.named_parameters(), lr=1e-3, betas=(0.9, 0.99), outer_rate=rate)
+        before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+        network(frames).square().mean().backward()
+        optimizer.step()
+        steps.append({name: new.detach() - before[name] for name, new in network.named_parameters()})
+    ends = ("encoder.stem", "decoder.4", "feature_fuse", "outconv")
+    for name, step in steps[0].items():
+        share = 0.25 if name.startswith(ends) or "attn_layer" in name else 1
+        torch.testing.assert_close(steps[1][name], step * share, rtol=1e-3, atol=1e-7, msg=name)

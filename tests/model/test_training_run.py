@@ -90,6 +90,7 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
         "num_workers": 1,
     },
     "muon": {"optimizer": "muon", "schedule": "trapezoid", "width": 16, "init": "blend"},
+    "centred": {"optimizer": "muon", "width": 16, "init": "blend", "centre": True, "outer_rate": 0.1},
     "fp16": {"precision": "fp16", "steps_per_epoch": 1, "val_windows": 1},
 }
 
@@ -144,9 +145,11 @@ def test_a_changed_batch_size_starts_the_epoch_again(
     assert "the epoch starts again" in capsys.readouterr().out
 
 
-def test_two_processes_make_the_steps_of_one(new_config: NewConfig) -> None:
+@pytest.mark.parametrize("centre", [False, True])
+def test_two_processes_make_the_steps_of_one(new_config: NewConfig, centre: bool) -> None:
     """Real processes, joined by gloo, on the same batches of two."""
-    alone, together = new_config("alone", max_epoch=1), new_config("together", max_epoch=1, num_procs=2)
+    options = {"max_epoch": 1, "centre": centre, "encoder_bias": True}
+    alone, together = new_config("alone", **options), new_config("together", num_procs=2, **options)
     train(alone)
     assert train(together).epoch == 1
     one, two = _content(alone), _content(together)

@@ -15,7 +15,7 @@ from clips import planes_of, render_clip
 from flavr_runtime._sequences import NumberPattern, image_files, is_glob
 from flavr_runtime.cli import command
 from flavr_runtime.frames import Frame
-from flavr_runtime.scenes import listed_cuts
+from flavr_runtime.scenes import ListedCuts
 from model_files import write_blend_model
 
 
@@ -132,7 +132,7 @@ def test_a_listed_time_is_rounded_to_its_frame_and_no_further(
     (tmp_path / "cuts.txt").write_text(written)
     picture = np.zeros((4, 4, 3), np.uint8)
     frames = (Frame(picture, Fraction(n, 24)) for n in range(30))
-    marked = listed_cuts(tmp_path / "cuts.txt")(frames)
+    marked = ListedCuts(tmp_path / "cuts.txt")(frames)
     assert [n for n, frame in enumerate(marked) if frame.starts_scene] == [number]
 
 

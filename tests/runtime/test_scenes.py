@@ -13,7 +13,7 @@ from flavr_runtime.cli import command
 from flavr_runtime.errors import InputError
 from flavr_runtime.frames import Frame
 from flavr_runtime.interpolator import Interpolator
-from flavr_runtime.scenes import detected_cuts, listed_cuts
+from flavr_runtime.scenes import ListedCuts, detected_cuts
 from model_files import write_blend_model
 
 
@@ -77,16 +77,16 @@ def test_detection_looks_two_pictures_ahead_and_no_further() -> None:
 def test_a_list_takes_frame_numbers_and_times(tmp_path: Path) -> None:
     path = tmp_path / "cuts.txt"
     path.write_text("# made by hand\n3\n\n0.2  # frame 5\n0:00:00.28\n")
-    assert cuts_of(listed_cuts(path)(film(12))) == [3, 5, 7]
+    assert cuts_of(ListedCuts(path)(film(12))) == [3, 5, 7]
 
 
 def test_a_bad_line_in_a_list_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cuts.txt"
     path.write_text("3\nsoon\n")
     with pytest.raises(InputError, match=r"cuts\.txt, line 2: 'soon' is no cut; write a frame number"):
-        listed_cuts(path)
+        ListedCuts(path)
     with pytest.raises(InputError, match=r"none\.txt: the list of cuts cannot be read"):
-        listed_cuts(tmp_path / "none.txt")
+        ListedCuts(tmp_path / "none.txt")
 
 
 def flat(value: int, number: int, *, cut: bool = False) -> Frame:
@@ -168,5 +168,33 @@ def test_flavr_run_never_morphs_one_scene_into_the_next(tmp_path: Path) -> None:
     frames, _ = run("--cuts", "off")
     assert np.abs(frames[13].astype(int) - frames[12]).mean() > 10
     (tmp_path / "cuts.txt").write_bytes(b"\xef\xbb\xbf5\r\n")
-    frames, _ = run("--cuts", str(tmp_path / "cuts.txt"))
+    frames, printed = run("--cuts", str(tmp_path / "cuts.txt"))
     np.testing.assert_array_equal(frames[9], frames[8])
+    assert "past the last frame" not in printed
+
+
+def test_cuts_past_the_end_are_told_as_they_are_written(tmp_path: Path) -> None:
+    clip = render_clip(tmp_path / "clip.mkv", frames=5, codec="ffv1")
+    model = write_blend_model(tmp_path / "m.onnx")
+    cuts = tmp_path / "cuts.txt"
+
+    def told(text: str) -> list[str]:
+        cuts.write_text(text)
+        arguments = [
+            str(clip),
+            "-o",
+            str(tmp_path / "out.mkv"),
+            "--model",
+            str(model),
+            "-y",
+            "--cuts",
+            str(cuts),
+        ]
+        result = CliRunner().invoke(command, arguments)
+        assert result.exit_code == 0, result.output
+        return [line for line in result.stderr.splitlines() if "past the last frame" in line]
+
+    assert told("4\n") == []
+    assert told("5\n") == [f"note: the cut at 5 lies past the last frame; see {cuts}"]
+    more = f"note: the cuts at 12, 300 and 0:01:02.5 lie past the last frame; see {cuts}"
+    assert told("300\n2 # here it is\n0:01:02.5\n12\n") == [more]
