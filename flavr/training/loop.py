@@ -197,13 +197,16 @@ class Trainer:
 
     def _reason_to_stop(self) -> Stop:
         """Why to stop before the next step: the same answer in every process."""
-        late = self._deadline is not None and time.time() > self._deadline
-        asked = Stop.INTERRUPT if self._signals.received else Stop.TIME if late else Stop.NO
-        stop = Stop(self._ranks.agree(Stop.BROKEN if self._broken else asked))
+        stop = Stop(self._ranks.agree(Stop.BROKEN if self._broken else self._asked()))
         if stop in (Stop.TIME, Stop.INTERRUPT):  # about to save: the last step must have been sound, too
             self._settle()
             stop = Stop(self._ranks.agree(Stop.BROKEN if self._broken else stop))
         return stop
+
+    def _asked(self) -> Stop:
+        """To stop, as far as this process knows."""
+        late = self._deadline is not None and time.time() > self._deadline
+        return Stop.INTERRUPT if self._signals.received else Stop.TIME if late else Stop.NO
 
     def _finish_epoch(self, speed: _Speed) -> Stop:
         """Validate, save and report. An interrupted validation is taken up again when the run is resumed."""
@@ -213,9 +216,9 @@ class Trainer:
         judgement: Judgement | None = None
         best = False
         if (position.epoch + 1) % config.val_freq == 0 or position.epoch + 1 == config.max_epoch:
-            judgement = self._validator.judge(state.judged, self._signals, baseline=not self._averaged)
+            judgement = self._validator.judge(state.judged, self._asked, baseline=not self._averaged)
             if judgement is None:
-                return Stop.INTERRUPT
+                return Stop(self._ranks.agree(self._asked()))
             self._refuse_ruined(judgement.tally.loss)
             self._tell_idle(judgement.idle)
             if judgement.baseline_psnr is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,7 +13,6 @@ from flavr.losses import Loss
 from flavr.network import Flavr
 from flavr.predictors import Averaging, Predictor, TorchPredictor
 from flavr.training.distributed import Ranks
-from flavr.training.stopping import Signals
 from flavr.training.strips import StripCollector
 from flavr.validate import Tally, WindowBatch, evaluate, window_batches
 
@@ -42,8 +41,8 @@ class Validator:
     num_workers: int
     precision: str
 
-    def judge(self, network: Flavr, signals: Signals, *, baseline: bool) -> Judgement | None:
-        """Run it; None where a process was interrupted meanwhile.
+    def judge(self, network: Flavr, stopped: Callable[[], object], *, baseline: bool) -> Judgement | None:
+        """Run it; None where `stopped`, asked before every batch, was true in a process.
 
         Raises:
             DataError: an image cannot be read.
@@ -57,16 +56,16 @@ class Validator:
         mine = self.ranks.share(self.indices)
         strips = StripCollector(len(mine), _NETWORK)
         with watched(network) as uses:
-            tallies = evaluate(predictors, self._batches(mine, signals), loss=self.loss, watch=strips)
-        if self.ranks.agree(int(signals.received)):
+            tallies = evaluate(predictors, self._batches(mine, stopped), loss=self.loss, watch=strips)
+        if self.ranks.agree(int(bool(stopped()))):
             return None
         merged = {name: tally.merged(self.ranks.total) for name, tally in tallies.items()}
         average = merged[_AVERAGE].scores.means()["psnr"] if baseline else None
         idle = idle_blocks(uses, self.ranks.total)
         return Judgement(merged[_NETWORK], average, strips.picture(), idle)
 
-    def _batches(self, indices: list[int], signals: Signals) -> Iterator[WindowBatch]:
+    def _batches(self, indices: list[int], stopped: Callable[[], object]) -> Iterator[WindowBatch]:
         for batch in window_batches(self.dataset, indices, self.batch_size, self.num_workers):
-            if signals.received:
+            if stopped():
                 return
             yield batch

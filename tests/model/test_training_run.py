@@ -9,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -27,6 +29,7 @@ from flavr.training.distributed import check_devices, launch
 from flavr.training.loop import Outcome, Trainer
 from flavr.training.run import train
 from flavr.training.stopping import Stop
+from flavr.training.validation import Judgement, Validator
 from flavr.validate import evaluate, window_batches
 from tiny_runs import NewConfig
 from tiny_vimeo import write_tiny_vimeo
@@ -133,6 +136,26 @@ def test_the_time_limit_stops_cleanly(new_config: NewConfig) -> None:
     outcome = train(replace(config, time_limit=1e-9))
     assert outcome == Outcome(Stop.TIME, epoch=0, step=0, best_psnr=None, baseline_psnr=None)
     assert train(replace(config, resume=True)).epoch == 2
+
+
+def test_the_time_limit_stops_a_validation_which_a_resume_takes_up_again(
+    new_config: NewConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = new_config("whole"), new_config("parts")
+    train(whole)
+    judge = Validator.judge
+    with monkeypatch.context() as patch:
+
+        def late(validator: Validator, *arguments: Any, **options: Any) -> Judgement | None:
+            clock = SimpleNamespace(time=lambda: time.time() + 3600, perf_counter=time.perf_counter)
+            patch.setattr("flavr.training.loop.time", clock)
+            return judge(validator, *arguments, **options)
+
+        patch.setattr(Validator, "judge", late)
+        outcome = train(replace(parts, time_limit=30))
+    assert (outcome.stop, outcome.epoch, outcome.step) == (Stop.TIME, 0, 3)
+    assert train(replace(parts, resume=True)).stop is Stop.NO
+    _assert_same(_content(whole), _content(parts))
 
 
 def test_a_changed_batch_size_starts_the_epoch_again(
