@@ -7,6 +7,7 @@ most CPUs emulate.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import torch
@@ -46,16 +47,15 @@ class Muon(Optimizer):
         betas: tuple[float, float],
         outer_rate: float = 1.0,
     ) -> None:
-        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+        kinds = tuple(itertools.product((True, False), (False, True)))  # matrices or not, inner and outer
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {kind: [] for kind in kinds}
         for name, parameter in named:
-            share = outer_rate if _is_outer(name) else 1.0
-            groups.setdefault((_is_matrix(name, parameter), share), []).append(parameter)
+            groups[_is_matrix(name, parameter), _is_outer(name)].append(parameter)
         super().__init__(
             [
-                {"params": parameters, _MATRICES: matrices, _SHARE: share}
-                for (matrices, share), parameters in sorted(
-                    groups.items(), key=lambda each: each[0], reverse=True
-                )
+                {"params": parameters, _MATRICES: matrices, _SHARE: outer_rate if outer else 1.0}
+                for (matrices, outer), parameters in groups.items()
+                if parameters
             ],
             {"lr": lr, "betas": betas},
         )
@@ -68,7 +68,7 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            rate = group["lr"] * group.get(_SHARE, 1.0)  # which older checkpoints have not
+            rate = group["lr"] * group[_SHARE]
             update = self._matrix if group[_MATRICES] else self._adam
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from flavr.checkpoints import SAFE_TYPES
 from flavr.errors import TrainingError
 from flavr.network import Flavr
-from flavr.training.config import TrainingConfig
+from flavr.training.config import TrainingConfig, option
 from flavr.training.ema import Ema
 from flavr.training.files import write_checkpoint
 from flavr.training.schedule import LearningRate
@@ -93,7 +93,7 @@ class RunState:
         if self.ema is not None:
             self.ema.network.load_state_dict(judged)
             self.ema.updates = int(extra["ema"])
-        self._restore_rate(content, extra)
+        self._restore_rate(content, extra, path)
         if self.scaler.is_enabled() and extra["scaler"]:
             self.scaler.load_state_dict(dict(extra["scaler"]))
         self.position = Position(**extra["position"])
@@ -101,26 +101,32 @@ class RunState:
         if "cuda" in extra["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(extra["rng"]["cuda"])
 
-    def _restore_rate(self, content: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    def _restore_rate(self, content: Mapping[str, Any], extra: Mapping[str, Any], path: Path) -> None:
         """The optimizer and its schedule, but for what is asked for otherwise now."""
         mine = [
             {name: group[name] for name in ("lr", "betas", "share") if name in group}
             for group in self.optimizer.param_groups
         ]
+        if len(content["optimizer"]["param_groups"]) != len(mine):
+            raise TrainingError(
+                f"{path} was trained by an older flavr, whose optimizer cannot be resumed; start from its "
+                "weights with --load-from"
+            )
         self.optimizer.load_state_dict(content["optimizer"])
         before = extra.get("asked", self.asked)  # older runs do not say
-        changed = {name: value for name, value in self.asked.items() if before.get(name) != value}
+        changed = {name: value for name, value in self.asked.items() if before.get(name, value) != value}
         anew = not changed.keys().isdisjoint({"schedule", "lr"})
         for group, values in zip(self.optimizer.param_groups, mine, strict=True):
             group["betas"] = values["betas"]
-            group.update({name: values[name] for name in ("share",) if name in values})
+            if "share" in values:  # of Muon's
+                group["share"] = values["share"]
             group["lr"] = values["lr"] if anew else group["lr"]
         if not anew:
             self.schedule.load_state_dict(dict(extra["schedule"]))
         if "loss" in changed:
             self.schedule.forget_losses()
         for name, value in changed.items():
-            self.notices.append(f"--{name} is {value} from here on; it was {before.get(name)}")
+            self.notices.append(f"{option(name)} is {value} from here on; it was {before[name]}")
 
     def _content(self) -> dict[str, Any]:
         rng = {"cpu": torch.get_rng_state()}
@@ -148,8 +154,9 @@ class RunState:
 
 
 def asked_of(config: TrainingConfig) -> dict[str, Any]:
-    """The options that a learning rate, or the losses that it follows, depend on."""
-    return {"schedule": config.schedule, "lr": config.lr, "loss": config.loss}
+    """The options that steps, or the losses that a schedule follows, depend on: changes of them are told."""
+    names = ("schedule", "lr", "loss", "centre", "outer_rate")
+    return {name: getattr(config, name) for name in names}
 
 
 def read_state(path: Path) -> Mapping[str, Any]:

@@ -27,9 +27,10 @@ def test_gates_ends_and_biases_are_left_to_adam() -> None:
     network = Flavr(FlavrConfig(width=16, encoder_bias=True))
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     optimizer = Muon(network.named_parameters(), lr=1e-3, betas=(0.9, 0.99))
-    matrices, others = (
-        {names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups
-    )
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for group in optimizer.param_groups:
+        found[group["matrices"]] |= {names[id(parameter)] for parameter in group["params"]}
+    matrices, others = found[True], found[False]
     assert {
         "encoder.layer1.0.conv1.0.weight",
         "decoder.1.upconv.0.weight",

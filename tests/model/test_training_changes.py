@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from flavr.errors import TrainingError
 from flavr.training.config import TrainingConfig
 from flavr.training.run import train
 from flavr.training.state import read_state
@@ -41,6 +42,32 @@ def test_another_rate_and_betas_count_from_where_they_are_given(
     assert tuple(group["betas"]) == (0.5, 0.99)
     train(replace(other, max_epoch=3))
     assert "from here on" not in capsys.readouterr().out
+
+
+def test_another_share_for_outer_layers_is_taken_and_told(
+    new_config: NewConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = new_config("run", max_epoch=1, optimizer="muon")
+    train(config)
+    other = replace(config, resume=True, max_epoch=2, outer_rate=0.25, centre=True)
+    train(other)
+    printed = capsys.readouterr().out
+    assert "note: --outer-rate is 0.25 from here on; it was 1.0" in printed
+    assert "note: --centre is True from here on; it was False" in printed
+    groups = read_state(other.checkpoint)["optimizer"]["param_groups"]
+    assert {group["share"] for group in groups} == {1.0, 0.25}
+
+
+def test_an_optimizer_of_other_groups_is_refused_in_one_line(new_config: NewConfig) -> None:
+    config = new_config("run", max_epoch=1, optimizer="muon")
+    train(config)
+    content = torch.load(config.checkpoint, weights_only=True)
+    content["optimizer"]["param_groups"] = content["optimizer"]["param_groups"][
+        :1
+    ]  # as if there were but one
+    torch.save(content, config.checkpoint)
+    with pytest.raises(TrainingError, match="trained by an older flavr, whose optimizer cannot be resumed"):
+        train(replace(config, resume=True))
 
 
 def test_another_schedule_begins_at_its_own_rate(new_config: NewConfig) -> None:
