@@ -54,7 +54,8 @@ def watched(network: Flavr) -> Iterator[dict[str, Use]]:
     uses: dict[str, Use] = {}
     with contextlib.ExitStack() as stack:
         for name, block in residual_blocks(network):
-            zeros = torch.zeros(block.fg.attn_layer[0].out_channels, dtype=torch.int64)
+            channels = len(block.get_parameter("fg.attn_layer.0.bias"))
+            zeros = torch.zeros(channels, dtype=torch.int64)
             uses[name] = Use(zeros, zeros.clone(), zeros.clone())
             for handle in _counters(block, uses[name]):
                 stack.callback(handle.remove)

@@ -50,18 +50,19 @@ def revive(network: Flavr, uses: Mapping[str, Use], *, seed: int = 0) -> list[Re
         CheckpointError: one cannot: the network has BatchNorm, or the block a projection of its input.
     """
     from flavr.errors import CheckpointError
+    from flavr.idle import residual_blocks
 
-    revived = []
+    revived: list[Revived] = []
     for name, use in uses.items():
         if not use.idle:
             continue
-        block = network.get_submodule(name)
+        block = dict(residual_blocks(network))[name]
         if network.config.batchnorm or block.downsample is not None:
             part = "BatchNorm" if network.config.batchnorm else "a projection"
             raise CheckpointError(
                 f"{name} does nothing, and a block with {part} cannot begin anew; train from other weights"
             )
-        _begin_anew(block, use.withheld, seed + len(revived))  # type: ignore[arg-type]  # a submodule of that name
+        _begin_anew(block, use.withheld, seed + len(revived))
         revived.append(Revived(name, int((use.opened == 0).sum()), len(use.withheld)))
     return revived
 
@@ -74,18 +75,17 @@ def _begin_anew(block: Block, withheld: Sequence[int], seed: int) -> None:
     """
     import torch
 
-    first, second, gate = block.conv1[0], block.conv2[0], block.fg.attn_layer[0]
+    parameters = dict(block.named_parameters())
+    first, second = parameters["conv1.0.weight"], parameters["conv2.0.weight"]
     generator = torch.Generator().manual_seed(seed)
-    spread = math.sqrt(2 / first.weight[0].numel())
     with torch.no_grad():
-        for parameter in (first.bias, second.weight, second.bias, gate.weight, gate.bias):
-            if parameter is not None:
-                parameter.zero_()
-        first.weight.copy_(torch.randn(first.weight.shape, generator=generator) * spread)
+        for parameter in parameters.values():
+            parameter.zero_()
+        first.copy_(torch.randn(first.shape, generator=generator) * math.sqrt(2 / first[0].numel()))
         for channel in withheld:
-            first.weight[channel] = 0
-            first.weight[channel, channel, 1, 1, 1] = 1
-            second.weight[channel, channel, 1, 1, 1] = -(1 - _SHARE) / _GATE
+            first[channel] = 0
+            first[channel, channel, 1, 1, 1] = 1
+            second[channel, channel, 1, 1, 1] = -(1 - _SHARE) / _GATE
 
 
 def _run(

@@ -10,7 +10,7 @@ inputs; where the input cannot be changed the step can.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from flavr.config import WINDOW
 from flavr.network import Flavr
+
+_TAPS = 3  # over time
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class Centring:
             means = torch.cat([layer.mean for layer in self._layers])
             dist.all_reduce(means)
             means /= self._processes
-            parts = means.split([len(layer.mean) for layer in self._layers])
+            parts = torch.split(means, [len(layer.mean) for layer in self._layers])
             for layer, mean in zip(self._layers, parts, strict=True):
                 layer.mean = mean
         for layer in self._layers:
@@ -86,31 +88,24 @@ class Centring:
 
 
 def _layers(network: Flavr) -> Iterator[_Layer]:
-    for module in network.modules():
+    for name, module in network.named_modules():
         if not isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d) or module.bias is None:
             continue
+        weight, bias = (network.get_parameter(f"{name}.{part}") for part in ("weight", "bias"))
         transposed = isinstance(module, nn.ConvTranspose3d)
-        share = torch.ones((1,) * (module.weight.ndim - 2))
-        if module.weight.ndim == 5 and module.weight.shape[2] == 3:
+        share = torch.ones((1,) * (weight.ndim - 2))
+        if weight.ndim == 5 and weight.shape[2] == _TAPS:
             # Of the four time steps, the first has no frame before it and the last none after it.
             outer = (WINDOW - 1) / WINDOW
-            share = torch.tensor([outer, 1, outer]).view(3, 1, 1)
+            share = torch.tensor([outer, 1, outer]).view(_TAPS, 1, 1)
         if transposed:
             share = share / (module.stride[1] * module.stride[2])
-        inputs = module.weight.shape[0 if transposed else 1]
-        device = module.weight.device
-        yield _Layer(
-            module,
-            module.weight,
-            module.bias,
-            transposed,
-            share.to(device),
-            torch.zeros(inputs, device=device),
-        )
+        mean = torch.zeros(weight.shape[0 if transposed else 1])
+        yield _Layer(module, weight, bias, transposed, share.to(weight.device), mean.to(weight.device))
 
 
-def _measure(layer: _Layer):
-    def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
+def _measure(layer: _Layer) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if module.training and torch.is_grad_enabled():
             x = inputs[0].detach()
             layer.mean = x.float().mean(dim=[axis for axis in range(x.ndim) if axis != 1])

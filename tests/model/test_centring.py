@@ -14,6 +14,7 @@ from flavr.initialise import initialise
 from flavr.training.centring import Centring
 from flavr.training.config import TrainingConfig
 
+Convolution = nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d
 CONFIG = FlavrConfig(width=16, encoder_bias=True)
 
 
@@ -29,7 +30,7 @@ def frames() -> Tensor:
     return torch.rand(1, 3, 4, 96, 112, generator=torch.Generator().manual_seed(1))
 
 
-def convolutions(network: nn.Module) -> dict[str, nn.Module]:
+def convolutions(network: Flavr) -> dict[str, Convolution]:
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)
     return {name: m for name, m in network.named_modules() if isinstance(m, kinds) and m.bias is not None}
 
@@ -49,8 +50,8 @@ def test_a_step_shifts_no_layers_mean_output(network: Flavr, frames: Tensor) -> 
     with torch.no_grad():
         generator = torch.Generator().manual_seed(2)
         for module in convolutions(network).values():
-            noise = torch.randn(module.weight.shape, generator=generator) + 1  # type: ignore[union-attr,arg-type]
-            module.weight += 0.01 * noise  # type: ignore[operator]
+            noise = torch.randn(module.weight.shape, generator=generator) + 1
+            module.weight += 0.01 * noise
     stepped = {name: module(before[name]).detach() for name, module in convolutions(network).items()}
     centring.after()
     checked = set()
@@ -61,7 +62,7 @@ def test_a_step_shifts_no_layers_mean_output(network: Flavr, frames: Tensor) -> 
         )
         if before[name].transpose(0, 1).flatten(1).mean(dim=1).abs().max() > 1e-3:
             assert made_up < 0.15 * shift, f"{name}: {made_up} of {shift} left"  # borders see fewer taps
-            checked.add((type(module).__name__, tuple(module.weight.shape[2:])))  # type: ignore[union-attr,arg-type]
+            checked.add((type(module).__name__, tuple(module.weight.shape[2:])))
     assert checked == {
         ("Conv3d", (3, 3, 3)),
         ("Conv3d", (1, 1, 1)),
@@ -77,7 +78,9 @@ def test_a_gradient_is_that_of_inputs_less_their_mean(network: Flavr, frames: Te
 
     def look(_module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         seen["input"] = inputs[0].detach().flatten(1)
-        output.register_hook(lambda gradient: seen.update(gradient=gradient.flatten(1)))
+        output.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: seen.update(gradient=gradient.flatten(1))
+        )
 
     gate.register_forward_hook(look)
     with torch.no_grad():

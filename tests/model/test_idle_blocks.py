@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from flavr import CheckpointError, Flavr, FlavrConfig, load_checkpoint, save_checkpoint
 from flavr.idle import idle_blocks, watched
-from flavr.network import Block
 from flavr.revive import revive
 from flavr.training.run import train
 from tiny_runs import NewConfig
@@ -21,24 +21,23 @@ SMALL = FlavrConfig(width=4, encoder_bias=True)
 SHUT, WITHHELD = "encoder.layer4.1", "encoder.layer1.0"
 
 
-def block(network: Flavr, name: str) -> Block:
-    found = network.get_submodule(name)
-    assert isinstance(found, Block)
-    return found
-
-
 def collapsed(config: FlavrConfig = SMALL) -> Flavr:
     """One block shuts every gate, another withholds a channel and shuts the others."""
     torch.manual_seed(0)
     network = Flavr(config).eval()
     with torch.no_grad():
-        block(network, SHUT).fg.attn_layer[0].bias.fill_(-50)
-        gate = block(network, WITHHELD).fg.attn_layer[0].bias
-        gate.fill_(-50)
-        gate[2] = 50
-        block(network, WITHHELD).conv2[0].weight[2] = 0
-        block(network, WITHHELD).conv2[0].bias[2] = -50
+        shut(network, SHUT)
+        if config.encoder_bias:
+            shut(network, WITHHELD)
+            network.get_parameter(f"{WITHHELD}.fg.attn_layer.0.bias")[2] = 50
+            network.get_parameter(f"{WITHHELD}.conv2.0.weight")[2] = 0
+            network.get_parameter(f"{WITHHELD}.conv2.0.bias")[2] = -50
     return network
+
+
+@torch.no_grad()
+def shut(network: Flavr, block: str, bias: float = -50) -> None:
+    network.get_parameter(f"{block}.fg.attn_layer.0.bias").fill_(bias)
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_a_block_at_work_on_one_window_alone_is_not_idle(frames: Tensor) -> None
     network = collapsed()
     with watched(network) as uses, torch.inference_mode():
         network(frames)
-        block(network, SHUT).fg.attn_layer[0].bias.fill_(0)
+        shut(network, SHUT, bias=0)
         network(frames[:1])
     assert idle_blocks(uses) == (WITHHELD,)
 
@@ -87,7 +86,7 @@ def test_several_processes_are_idle_together_or_not(frames: Tensor) -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_revived_block_hardly_changes_the_frames_and_learns_again(frames: Tensor, bias: bool) -> None:
-    network = collapsed() if bias else collapsed_without_biases()
+    network = collapsed(replace(SMALL, encoder_bias=bias))
     with watched(network) as uses, torch.inference_mode():
         before = network(frames)
     revived = revive(network, uses)
@@ -98,19 +97,11 @@ def test_a_revived_block_hardly_changes_the_frames_and_learns_again(frames: Tens
     torch.testing.assert_close(after, before, rtol=0, atol=5e-3)
     after.square().mean().backward()
     for each in revived:
-        second = block(network, each.name).conv2[0].weight.grad
+        second = network.get_parameter(f"{each.name}.conv2.0.weight").grad
         assert second is not None
         learning = second.flatten(1).abs().amax(dim=1) > 0
         assert bool(learning[uses[each.name].seen > 0].all()), f"{each.name}: channels without a gradient"
     assert not bias or revived[0].withheld == 1
-
-
-def collapsed_without_biases() -> Flavr:
-    torch.manual_seed(0)
-    network = Flavr(FlavrConfig(width=4, encoder_bias=False)).eval()
-    with torch.no_grad():
-        block(network, SHUT).fg.attn_layer[0].bias.fill_(-50)
-    return network
 
 
 def test_the_same_seed_revives_to_the_same_weights(frames: Tensor) -> None:
@@ -120,15 +111,14 @@ def test_the_same_seed_revives_to_the_same_weights(frames: Tensor) -> None:
         with watched(network) as uses, torch.inference_mode():
             network(frames)
         revive(network, uses, seed=seed)
-        made.append(block(network, SHUT).conv1[0].weight.detach())
+        made.append(network.get_parameter(f"{SHUT}.conv1.0.weight").detach())
     torch.testing.assert_close(made[0], made[1], rtol=0, atol=0)
     assert not torch.equal(made[0], made[2])
 
 
 def test_a_block_that_cannot_begin_anew_is_named(frames: Tensor) -> None:
     network = collapsed()
-    with torch.no_grad():
-        block(network, "encoder.layer2.0").fg.attn_layer[0].bias.fill_(-50)
+    shut(network, "encoder.layer2.0")
     with watched(network) as uses, torch.inference_mode():
         network(frames)
     with pytest.raises(CheckpointError, match=r"layer2\.0 does nothing, and a block with a projection"):
