@@ -1,8 +1,11 @@
-"""Idle blocks back to training: `python -m flavr.revive MODEL.pth --data-root DIR -o NEW.pth`.
+"""Idle blocks back to training, or out of the way: `python -m flavr.revive MODEL.pth -o NEW.pth`.
 
 `flavr.idle` says how a residual block comes to do nothing. Its convolutions and its gate begin anew here, its
 second convolution at zero, so that the block passes its input on as a new one would; channels that it
 withheld come out at a tenth of their size, by which the network's frames hardly change.
+
+With `--still` it says in its weights what it does anyway: none are left but a bias that withholds channels,
+and `flavr-export` writes no convolutions for such a block. Files are smaller and faster for it.
 """
 
 from __future__ import annotations
@@ -27,12 +30,13 @@ if TYPE_CHECKING:
 # 0.07 dB, 0.2 cost it 0.37 dB; with none of it the channels would have no gradient.
 _SHARE = 0.1
 _GATE = 0.5  # of a gate without weights or bias
+_FAR = 1e4  # features are a thousandth of this; half precision holds it
 _WINDOWS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Revived:
-    """A block that began anew."""
+    """A block that was changed."""
 
     name: str
     shut: int  # channels that its gate had let nothing through of
@@ -49,22 +53,49 @@ def revive(network: Flavr, uses: Mapping[str, Use], *, seed: int = 0) -> list[Re
     Raises:
         CheckpointError: one cannot: the network has BatchNorm, or the block a projection of its input.
     """
+    found = _idle(network, uses)
+    for number, (name, block) in enumerate(found.items()):
+        _begin_anew(block, uses[name].withheld, seed + number)
+    return [_counted(name, uses[name]) for name in found]
+
+
+def still(network: Flavr, uses: Mapping[str, Use]) -> list[Revived]:
+    """Take the weights out of the idle blocks of a network, in place; they do what they did.
+
+    Raises:
+        CheckpointError: as `revive`; or a block withholds channels and has no bias to do it with.
+    """
+    import torch
+
+    from flavr.errors import CheckpointError
+
+    found = _idle(network, uses)
+    for name, block in found.items():
+        withheld = uses[name].withheld
+        if withheld and not network.config.encoder_bias:
+            raise CheckpointError(f"{name} withholds channels, which takes a bias to go on with; it has none")
+        with torch.no_grad():
+            for parameter in block.parameters():
+                parameter.zero_()
+            if withheld:
+                block.get_parameter("conv2.0.bias")[withheld] = -_FAR / _GATE
+    return [_counted(name, uses[name]) for name in found]
+
+
+def _idle(network: Flavr, uses: Mapping[str, Use]) -> dict[str, Block]:
     from flavr.errors import CheckpointError
     from flavr.idle import residual_blocks
 
-    revived: list[Revived] = []
-    for name, use in uses.items():
-        if not use.idle:
-            continue
-        block = dict(residual_blocks(network))[name]
+    found = {name: block for name, block in residual_blocks(network) if uses[name].idle}
+    for name, block in found.items():
         if network.config.batchnorm or block.downsample is not None:
             part = "BatchNorm" if network.config.batchnorm else "a projection"
-            raise CheckpointError(
-                f"{name} does nothing, and a block with {part} cannot begin anew; train from other weights"
-            )
-        _begin_anew(block, use.withheld, seed + len(revived))
-        revived.append(Revived(name, int((use.opened == 0).sum()), len(use.withheld)))
-    return revived
+            raise CheckpointError(f"{name} does nothing, and a block with {part} cannot be changed here")
+    return found
+
+
+def _counted(name: str, use: Use) -> Revived:
+    return Revived(name, int((use.opened == 0).sum()), len(use.withheld))
 
 
 def _begin_anew(block: Block, withheld: Sequence[int], seed: int) -> None:
@@ -96,6 +127,7 @@ def _run(
     data_options: tuple[tuple[str, object], ...],
     windows: int,
     seed: int,
+    is_still: bool,
 ) -> None:
     from flavr._paths import check_writable
     from flavr.checkpoints import load_checkpoint, save_checkpoint
@@ -117,17 +149,17 @@ def _run(
     batches = list(window_batches(data, evenly(len(data), windows), 1, 0))
     with watched(network) as uses:
         before = _psnr(network, batches)
-    revived = revive(network, uses, seed=seed)
+    revived = still(network, uses) if is_still else revive(network, uses, seed=seed)
     if not revived:
         click.echo(f"{checkpoint}: every block does something on {len(batches)} windows; nothing is written")
         return
     for block in revived:
         counts = f"its gate had shut {block.shut} channels, {block.withheld} never left it"
-        click.echo(f"{block.name} begins anew: {counts}")
+        click.echo(f"{block.name} {'has no weights now' if is_still else 'begins anew'}: {counts}")
     after = _psnr(network, batches)
     click.echo(f"PSNR on {len(batches)} windows: {before:.2f} dB before, {after:.2f} dB now")
     save_checkpoint(output, network, assumed=bool(loaded.notices))
-    click.echo(f"Next: flavr-train --load-from {output}")
+    click.echo(f"Next: {'flavr-export --ckpt' if is_still else 'flavr-train --load-from'} {output}")
 
 
 def _psnr(network: Flavr, batches: Sequence[WindowBatch]) -> float:
@@ -174,11 +206,18 @@ _PARAMS: list[click.Parameter] = [
         help="Look at so many, evenly spread.",
     ),
     click.Option(["--seed"], type=int, default=0, show_default=True, help="Of the new weights."),
+    click.Option(
+        ["--still", "is_still"],
+        is_flag=True,
+        help="Take their weights out instead: flavr-export then leaves such blocks out, and its "
+        "files are smaller and faster.",
+    ),
     version_option(),
 ]
 command = click.Command(
     "python -m flavr.revive",
-    help="Let residual blocks that do nothing any more begin anew, hardly changing what the network makes.",
+    help="Let residual blocks that do nothing any more begin anew, hardly changing what the network makes; "
+    "or leave them out, not changing it.",
     callback=_run,
     params=_PARAMS,
     context_settings=SETTINGS,

@@ -91,9 +91,14 @@ class Form(ABC):
         broadcast = (-1, *[1] * self._spatial_rank())
         gate = g.op("Mul", [gate, g.constant(f"{bn}.factor", factor.reshape(broadcast))], f"{key}/scale")
         gate = self._per_channel(gate, key)
-        added = self._per_channel(g.constant(f"{bn}.shift", shift.reshape(1, *broadcast)), bn)
         scaled = self._each(x, f"{key}/mul", lambda part, at: g.op("Mul", [part, gate], at))
-        return self._each(scaled, f"{key}/shift", lambda part, at: g.op("Add", [part, added], at))
+        return self.shift(scaled, shift, f"{bn}.shift", f"{key}/shift")
+
+    def shift(self, x: Feature, values: NDArray[np.float32], key: str, name: str) -> Feature:
+        """Add a number to each channel."""
+        shaped = self.g.constant(key, values.reshape(1, -1, *[1] * self._spatial_rank()))
+        added = self._per_channel(shaped, key)
+        return self._each(x, name, lambda part, at: self.g.op("Add", [part, added], at))
 
     def last_conv(self, x: str, key: str) -> str:
         """The 7x7 convolution that makes pictures: [B, C, H + 6, W + 6], padded, to [B, 3 n, H, W]."""

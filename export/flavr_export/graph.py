@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 from flavr.config import BLOCKS, LEAK, STRIDES, FlavrConfig
@@ -50,13 +51,30 @@ def _encode(form: Form, config: FlavrConfig, x: Feature) -> list[Feature]:
 
 
 def _residual_block(form: Form, key: str, x: Feature, stride: int, bn: bool) -> Feature:
+    projected = f"{key}.downsample.0.weight" in form.weights
+    if not (bn or projected or form.weights[f"{key}.conv2.0.weight"].any()):
+        return _still_block(form, key, x)
     out = form.conv(x, f"{key}.conv1.0", stride, f"{key}.conv1.1" if bn else None)
     out = form.relu(out, f"{key}.conv1/relu")
     out = form.conv(out, f"{key}.conv2.0", bn=f"{key}.conv2.1" if bn else None)
     out = form.gate(out, f"{key}.fg")
-    if f"{key}.downsample.0.weight" in form.weights:
+    if projected:
         x = form.conv(x, f"{key}.downsample.0", stride, f"{key}.downsample.1" if bn else None)
     return form.relu(form.add(out, x, f"{key}/add"), f"{key}/relu")
+
+
+def _still_block(form: Form, key: str, x: Feature) -> Feature:
+    """One whose second convolution has no weights (`flavr.idle`), without its convolutions.
+
+    What is left of them is a bias, and of the gate, which sees that alone, a number per channel.
+    """
+    bias = form.weights.get(f"{key}.conv2.0.bias")
+    if bias is None or not bias.any():
+        return x  # which comes out of a ReLU, and would of another as it is
+    gate = form.weights[f"{key}.fg.attn_layer.0.weight"].reshape(len(bias), -1).astype(np.float64) @ bias
+    gate = 1 / (1 + np.exp(-(gate + form.weights[f"{key}.fg.attn_layer.0.bias"])))
+    shifted = form.shift(x, (gate * bias).astype(np.float32), f"{key}.shift", f"{key}/shift")
+    return form.relu(shifted, f"{key}/relu")
 
 
 def _decode(form: Form, config: FlavrConfig, features: list[Feature]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flavr import CheckpointError, Flavr, FlavrConfig, load_checkpoint, save_checkpoint
 from flavr.idle import idle_blocks, watched
-from flavr.revive import revive
+from flavr.revive import revive, still
 from flavr.training.run import train
 from tiny_runs import NewConfig
 
@@ -104,6 +104,27 @@ def test_a_revived_block_hardly_changes_the_frames_and_learns_again(frames: Tens
     assert not bias or revived[0].withheld == 1
 
 
+def test_a_still_block_has_no_weights_and_the_frames_are_the_same(frames: Tensor) -> None:
+    network = collapsed()
+    with watched(network) as uses, torch.inference_mode():
+        before = network(frames)
+    assert [each.name for each in still(network, uses)] == [WITHHELD, SHUT]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(frames), before, rtol=0, atol=1e-6)
+    for name in (WITHHELD, SHUT):
+        for part in ("conv1.0.weight", "conv2.0.weight", "fg.attn_layer.0.weight"):
+            assert not network.get_parameter(f"{name}.{part}").any()
+
+
+def test_what_is_withheld_without_a_bias_cannot_be_still(frames: Tensor) -> None:
+    network = collapsed(replace(SMALL, encoder_bias=False))
+    with watched(network) as uses, torch.inference_mode():
+        network(frames)
+    uses[SHUT].seen[3] = 0
+    with pytest.raises(CheckpointError, match=r"layer4\.1 withholds channels, which takes a bias"):
+        still(network, uses)
+
+
 def test_the_same_seed_revives_to_the_same_weights(frames: Tensor) -> None:
     made = []
     for seed in (0, 0, 1):
@@ -156,6 +177,18 @@ def test_the_program_revives_a_checkpoint_and_says_what_it_cost(tiny_vimeo: Path
     assert again.returncode == 0
     assert "every block does something" in again.stdout
     assert not (tmp_path / "more.pth").exists()
+
+
+def test_the_program_takes_the_weights_out(tiny_vimeo: Path, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "old.pth", collapsed())
+    new = tmp_path / "new.pth"
+    done = program(tmp_path / "old.pth", "--data-root", tiny_vimeo, "-o", new, "--still", "--windows", 2)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, _, cost, following = done.stdout.splitlines()
+    assert first == f"{WITHHELD} has no weights now: its gate had shut 3 channels, 1 never left it"
+    before, after = (part.split()[-1] for part in cost.split(" dB")[:2])
+    assert before == after
+    assert following == f"Next: flavr-export --ckpt {new}"
 
 
 def test_the_program_refuses_to_write_over_a_file(tiny_vimeo: Path, tmp_path: Path) -> None:
