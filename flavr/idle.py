@@ -3,9 +3,9 @@
 A gate is a sigmoid of channel means. Means that grow drive it to 0 or 1, where it has no gradient, and a
 channel that a large negative sum holds below its ReLU has none either. A block all of whose channels have
 come to one or the other passes some of its input on and withholds the rest, whatever its convolutions
-compute, and training cannot bring it back. The network that ships had lost two of its eight blocks in this
+compute, and training cannot bring it back. The network that ships has lost two of its eight blocks in this
 way (docs/training.md). `flavr-train` says when it happens; `python -m flavr.revive` gives such blocks back
-to training.
+to training, or takes them out of exported files.
 """
 
 from __future__ import annotations
@@ -83,12 +83,18 @@ def idle_blocks(
 
 
 def _counters(block: Block, use: Use) -> Iterator[torch.utils.hooks.RemovableHandle]:
-    """Hooks that count; the gate comes before the block's output."""
+    """Hooks that count; the gate comes before the block's output.
+
+    Without a weight in either convolution (`python -m flavr.revive --still`) nothing gets to the gate, and no
+    gradient back.
+    """
+    weights = [block.get_parameter(f"conv{number}.0.weight") for number in (1, 2)]
     opened = torch.empty(0)
 
     def at_the_gate(_module: nn.Module, _inputs: object, gate: Tensor) -> None:
         nonlocal opened
-        opened = (gate.detach().flatten(1) >= SHUT).cpu()
+        at_work = any(bool(weight.any()) for weight in weights)
+        opened = ((gate.detach().flatten(1) >= SHUT) & at_work).cpu()
 
     def at_the_end(_module: nn.Module, _inputs: object, output: Tensor) -> None:
         seen = (output.detach().amax(dim=(2, 3, 4)) > 0).cpu()

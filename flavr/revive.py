@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from flavr.network import Block, Flavr
     from flavr.validate import WindowBatch
 
-# Of what a block withheld, so much comes out again. Before the first step, 0.1 cost the network that shipped
-# 0.07 dB, 0.2 cost it 0.37 dB; with none of it the channels would have no gradient.
+# Of what a block withheld, so much comes out again. Before the first step, 0.1 costs the network that ships
+# 0.07 dB, 0.2 costs it 0.37 dB; with none of it the channels would have no gradient.
 _SHARE = 0.1
 _GATE = 0.5  # of a gate without weights or bias
 _FAR = 1e4  # features are a thousandth of this; half precision holds it
@@ -154,7 +154,7 @@ def _run(
         click.echo(f"{checkpoint}: every block does something on {len(batches)} windows; nothing is written")
         return
     for block in revived:
-        counts = f"its gate had shut {block.shut} channels, {block.withheld} never left it"
+        counts = f"{block.shut} channels never passed its gate, {block.withheld} never left it"
         click.echo(f"{block.name} {'has no weights now' if is_still else 'begins anew'}: {counts}")
     after = _psnr(network, batches)
     click.echo(f"PSNR on {len(batches)} windows: {before:.2f} dB before, {after:.2f} dB now")

@@ -115,6 +115,15 @@ def test_a_still_block_has_no_weights_and_the_frames_are_the_same(frames: Tensor
         for part in ("conv1.0.weight", "conv2.0.weight", "fg.attn_layer.0.weight"):
             assert not network.get_parameter(f"{name}.{part}").any()
 
+    with watched(network) as uses, torch.inference_mode():
+        network(frames)
+    assert idle_blocks(uses) == (WITHHELD, SHUT)
+    assert uses[WITHHELD].withheld == [2]
+    revive(network, uses)
+    with watched(network) as uses, torch.inference_mode():
+        torch.testing.assert_close(network(frames), before, rtol=0, atol=5e-3)
+    assert idle_blocks(uses) == ()
+
 
 def test_what_is_withheld_without_a_bias_cannot_be_still(frames: Tensor) -> None:
     network = collapsed(replace(SMALL, encoder_bias=False))
@@ -167,8 +176,8 @@ def test_the_program_revives_a_checkpoint_and_says_what_it_cost(tiny_vimeo: Path
     done = program(old, "--data-root", tiny_vimeo, "-o", new, "--windows", 2)
     assert (done.returncode, done.stderr) == (0, "")
     first, second, cost, following = done.stdout.splitlines()
-    assert first == f"{WITHHELD} begins anew: its gate had shut 3 channels, 1 never left it"
-    assert second.startswith(f"{SHUT} begins anew: its gate had shut 32 channels, ")
+    assert first == f"{WITHHELD} begins anew: 3 channels never passed its gate, 1 never left it"
+    assert second.startswith(f"{SHUT} begins anew: 32 channels never passed its gate, ")
     assert cost.startswith("PSNR on 2 windows: ")
     assert following == f"Next: flavr-train --load-from {new}"
     assert load_checkpoint(new).config == SMALL
@@ -185,7 +194,7 @@ def test_the_program_takes_the_weights_out(tiny_vimeo: Path, tmp_path: Path) -> 
     done = program(tmp_path / "old.pth", "--data-root", tiny_vimeo, "-o", new, "--still", "--windows", 2)
     assert (done.returncode, done.stderr) == (0, "")
     first, _, cost, following = done.stdout.splitlines()
-    assert first == f"{WITHHELD} has no weights now: its gate had shut 3 channels, 1 never left it"
+    assert first == f"{WITHHELD} has no weights now: 3 channels never passed its gate, 1 never left it"
     before, after = (part.split()[-1] for part in cost.split(" dB")[:2])
     assert before == after
     assert following == f"Next: flavr-export --ckpt {new}"
