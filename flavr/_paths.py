@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from flavr.errors import DataError
+from flavr.errors import DataError, UsageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset(
@@ -46,6 +46,15 @@ def check_writable(file: Path) -> None:
         raise DataError(f"{file}: the folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise DataError(f"{file}: no permission to write in {folder}")
+
+
+def check_new_checkpoint(file: Path) -> None:
+    """Refuse a name under which no new PyTorch checkpoint can be written. Raises UsageError or DataError."""
+    if file.exists():
+        raise UsageError(f"{file} exists; choose another name")
+    if file.suffix.lower() == ".safetensors":  # by which it would be read
+        raise UsageError(f"{file}: a PyTorch checkpoint is written; give it a name such as {file.stem}.pth")
+    check_writable(file)
 
 
 @contextlib.contextmanager

@@ -62,17 +62,10 @@ def average(checkpoints: Sequence[Checkpoint], shares: Sequence[float] | None = 
 
 
 def _run(checkpoints: tuple[Path, ...], shares: tuple[float, ...], output: Path) -> None:
-    from flavr._paths import check_writable
+    from flavr._paths import check_new_checkpoint
     from flavr.checkpoints import load_checkpoint, save_checkpoint
-    from flavr.errors import UsageError
 
-    if output.exists():
-        raise UsageError(f"{output} exists; choose another name")
-    if output.suffix.lower() == ".safetensors":  # by which it would be read
-        raise UsageError(
-            f"{output}: the mean is written as a PyTorch checkpoint; give it a name such as mean.pth"
-        )
-    check_writable(output)
+    check_new_checkpoint(output)
     loaded = [load_checkpoint(path) for path in checkpoints]
     network = loaded[0].network()
     network.load_state_dict(average(loaded, shares or None))

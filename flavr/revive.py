@@ -62,7 +62,7 @@ def revive(network: Flavr, uses: Mapping[str, Use], *, seed: int = 0) -> list[Re
 def still(network: Flavr, uses: Mapping[str, Use]) -> list[Revived]:
     """Take the weights out of the idle blocks of a network, in place.
 
-    They do what they did, but for what their gates, all below `flavr.idle.SHUT`, had let through.
+    They do what they did, but for what gates below `flavr.idle.SHUT` had let through.
 
     Raises:
         CheckpointError: as `revive`; or a block withholds channels and has no bias to do it with.
@@ -131,18 +131,13 @@ def _run(
     seed: int,
     is_still: bool,
 ) -> None:
-    from flavr._paths import check_writable
+    from flavr._paths import check_new_checkpoint
     from flavr.checkpoints import load_checkpoint, save_checkpoint
     from flavr.datasets import open_dataset
-    from flavr.errors import UsageError
     from flavr.idle import watched
     from flavr.validate import evenly, window_batches
 
-    if output.exists():
-        raise UsageError(f"{output} exists; choose another name")
-    if output.suffix.lower() == ".safetensors":  # by which it would be read
-        raise UsageError(f"{output}: a PyTorch checkpoint is written; give it a name such as revived.pth")
-    check_writable(output)
+    check_new_checkpoint(output)
     loaded = load_checkpoint(checkpoint)
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)

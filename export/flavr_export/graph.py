@@ -72,9 +72,8 @@ def _still_block(form: Form, key: str, x: Feature) -> Feature:
     if bias is None or not bias.any():
         return x  # which comes out of a ReLU, and would of another as it is
     logits = form.weights[f"{key}.fg.attn_layer.0.weight"].reshape(len(bias), -1).astype(np.float64) @ bias
-    gate = (
-        1 + np.tanh((logits + form.weights[f"{key}.fg.attn_layer.0.bias"]) / 2)
-    ) / 2  # sigmoid, of any size
+    logits = logits + form.weights[f"{key}.fg.attn_layer.0.bias"]
+    gate = (1 + np.tanh(logits / 2)) / 2  # the sigmoid, of any size
     shifted = form.shift(x, (gate * bias).astype(np.float32), f"{key}.shift", f"{key}/shift")
     return form.relu(shifted, f"{key}/relu")
 

@@ -4,8 +4,8 @@ What comes out of a ReLU is above 0, so its mean weighs more than what varies ab
 shifts the whole output besides changing what is told apart: by the mean times as many taps as there are.
 Here a convolution is stepped in other coordinates, weights w and b' = b + sum(w mean): its weights learn from
 what varies, and its bias makes up for what their step would have shifted. The network and its parameters are
-the same. (LeCun et al. 1998, "Efficient BackProp", section 4.3, on means of
-inputs; where the input cannot be changed the step can.)
+the same. (LeCun et al. 1998, "Efficient BackProp", section 4.3, on means of inputs; where the input cannot be
+changed the step can.)
 """
 
 from __future__ import annotations
