@@ -94,6 +94,12 @@ class ColourSpec:
             matrix, full, tag, _JPEG_RANGE if full else _MPEG_RANGE, self.primaries, self.transfer
         )
 
+    def tagged(self) -> ColourSpec:
+        """This spec with its matrix tagged, where the size of the picture alone has settled it."""
+        if self.matrix == "rgb" or self.tag_matrix in _LUMA_WEIGHTS:
+            return self
+        return replace(self, tag_matrix=6 if self.matrix == "bt601" else 1)
+
     def tag(self, target: av.VideoFrame | av.VideoCodecContext) -> None:
         """Give a frame or an encoder this stream's own tags."""
         target.colorspace = self.tag_matrix

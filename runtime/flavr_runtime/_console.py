@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def print_plan(job: Job, interpolator: Interpolator, memory: str) -> None:
     """What goes in, what it runs on, and what the user should know."""
     info = job.source.info
-    kept = "" if job.timing.is_constant(info) else " kept"
+    kept = " kept" if _keeps_times(job) and not job.timing.is_constant(info) else ""
     kind = "" if info.constant_rate else f", variable rate{kept}"
     click.echo(
         f"{info.path}: {info.width}x{info.height}, "
@@ -35,6 +35,15 @@ def print_plan(job: Job, interpolator: Interpolator, memory: str) -> None:
     click.echo(memory, err=True)
     for notice in [*job.notices, *interpolator.notices]:
         click.echo(f"note: {notice}", err=True)
+
+
+def _keeps_times(job: Job) -> bool:
+    """Whether the output says when each frame is shown: images do not."""
+    from flavr_runtime.compare import Comparison
+    from flavr_runtime.image_writer import ImageWriter
+
+    sink = job.sink.sink if isinstance(job.sink, Comparison) else job.sink
+    return not isinstance(sink, ImageWriter)
 
 
 def memory_text(job: Job, interpolator: Interpolator) -> str:

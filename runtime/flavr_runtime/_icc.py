@@ -15,7 +15,7 @@ from flavr_runtime.errors import OutputError
 if TYPE_CHECKING:
     from cv2.typing import MatLike
 
-__all__ = ["decode_with_profile", "encode_with_profile", "holds", "usable"]
+__all__ = ["decode", "decode_with_profile", "encode_with_profile", "holds", "usable"]
 
 _HEADER = 128  # bytes, ICC.1:2022 section 7.2: size at 0, colour space at 16, a signature at 36
 _HELD = hasattr(cv2, "IMAGE_METADATA_ICCP")  # OpenCV 4.11 knows of none
@@ -31,13 +31,24 @@ def usable(profile: bytes) -> bool:
     )
 
 
+def decode(data: NDArray[np.uint8], flags: int) -> NDArray[np.generic] | None:
+    """The image, None where it is none, or one of more pixels than OpenCV takes."""
+    try:
+        return cv2.imdecode(data, flags)
+    except cv2.error:
+        return None
+
+
 def decode_with_profile(
     data: NDArray[np.uint8],
 ) -> tuple[NDArray[np.generic] | None, bytes | None]:
-    """The image as it is stored, None where it is none, and its profile, None without one that is usable."""
+    """`decode` as it is stored, and its profile, None without one that is usable."""
     if not _HELD:
-        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED), None
-    image, kinds, contents = cv2.imdecodeWithMetadata(data, flags=cv2.IMREAD_UNCHANGED)
+        return decode(data, cv2.IMREAD_UNCHANGED), None
+    try:
+        image, kinds, contents = cv2.imdecodeWithMetadata(data, flags=cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None, None
     for kind, content in zip(np.ravel(kinds), contents, strict=True):
         profile = np.asarray(content).tobytes()
         if kind == cv2.IMAGE_METADATA_ICCP and usable(profile):

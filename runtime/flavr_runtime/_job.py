@@ -186,10 +186,8 @@ def _default_output(input_path: Path, options: RunOptions, timing: Timing) -> Pa
         input_path = input_path if input_path.is_dir() else input_path.absolute().parent
         suffix = ""
     else:
-        suffix = input_path.suffix
-    container = CONTAINERS.get(suffix.lower())
-    if suffix and (container is None or container.asked_only):
-        suffix = ".mp4"
+        container = CONTAINERS.get(input_path.suffix.lower())
+        suffix = ".mp4" if container is None or container.asked_only else input_path.suffix
     suffix = SUFFIXES.get(options.encoding.output_format or "", suffix)
     fps = options.timing.fps
     done = (f"{timing.factor}x" if fps is None else f"{float(fps):g}fps") + "_slow" * options.timing.slowmo

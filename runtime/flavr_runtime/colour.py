@@ -44,7 +44,8 @@ _PLANAR_RGB = re.compile(r"gbrp(?:(\d+)le)?$")
 # Same samples in another order: swscale only moves them, which loses nothing.
 _REORDERED = {
     "yuyv422": "yuv422p", "uyvy422": "yuv422p", "yvyu422": "yuv422p", "uyyvyy411": "yuv411p",
-    "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "nv42": "yuv444p", "ya8": "gray",
+    "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p", "nv42": "yuv444p",
+    "ya8": "gray",
     "p010le": "yuv420p10le", "p210le": "yuv422p10le", "p410le": "yuv444p10le", "nv20le": "yuv422p10le",
 }  # fmt: skip
 

@@ -28,6 +28,9 @@ class ComparedSource:
         self._source = source
         width = source.info.width
         self._info = replace(source.info, width=2 * width + DIVIDER if mode == "side" else width)
+        # At another size players would settle an untagged matrix in another way.
+        colour = source.traits.colour
+        self._traits = replace(source.traits, colour=colour.tagged() if mode == "side" else colour)
 
     @property
     def info(self) -> StreamInfo:
@@ -35,7 +38,7 @@ class ComparedSource:
 
     @property
     def traits(self) -> SourceTraits:
-        return self._source.traits
+        return self._traits
 
     @property
     def notices(self) -> list[str]:
@@ -63,6 +66,11 @@ class Comparison:
     def __init__(self, sink: FrameSink, mode: CompareMode) -> None:
         self._sink = sink
         self._compose: Callable[[Rgb, Rgb], Rgb] = side_by_side if mode == "side" else wiped
+
+    @property
+    def sink(self) -> FrameSink:
+        """What it writes to."""
+        return self._sink
 
     @property
     def notices(self) -> list[str]:

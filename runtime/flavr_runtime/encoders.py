@@ -49,6 +49,7 @@ class Encoder:
 
     name: str  # FFmpeg's
     crf: int | None = None  # None: it has no such number
+    best_crf: int = 0  # 1 where FFmpeg takes 0 for "not set"
     worst_crf: int = 51
     crf_options: tuple[str, ...] = ("crf",)  # what the encoder calls it
     lossless: bool = False
@@ -94,11 +95,13 @@ ENCODERS = {
         odd_sizes=False,
         chroma_sites=CHROMA_SITES,
         parameters="x265-params",
-        options={"x265-params": "log-level=error"},
+        # Without a list of its settings, which names the CPU: a run may go on on another machine.
+        options={"x265-params": "log-level=error:info=0"},
     ),
     "av1": Encoder(
         name="libsvtav1",
         crf=22,
+        best_crf=1,
         worst_crf=63,
         preset="6",
         presets=_numbers(13),
@@ -127,6 +130,7 @@ ENCODERS = {
     "mpeg4": Encoder(
         name="mpeg4",
         crf=2,
+        best_crf=1,
         worst_crf=31,
         crf_options=("qmin", "qmax"),  # a quantiser that is the same for all
         odd_sizes=False,
@@ -138,6 +142,7 @@ ENCODERS = {
         f"{codec}_nvenc": Encoder(
             name=f"{ffmpeg}_nvenc",
             crf=19,
+            best_crf=1,
             crf_options=("cq",),
             preset="p5",
             presets=tuple(f"p{number}" for number in range(1, 8)),
@@ -151,6 +156,7 @@ ENCODERS = {
         f"{codec}_qsv": Encoder(
             name=f"{ffmpeg}_qsv",
             crf=19,
+            best_crf=1,
             crf_options=("global_quality",),
             preset="medium",
             presets=_X26_PRESETS[2:9],
@@ -284,8 +290,10 @@ def _check_options(key: str, encoder: Encoder, options: EncodeOptions) -> None:
         if encoder.crf is None:
             why = "is lossless" if encoder.lossless else "has no such number"
             raise UsageError(f"{key} {why}: it takes no crf")
-        if not 0 <= options.crf <= encoder.worst_crf:
-            raise UsageError(f"crf {options.crf}: {key} takes 0 (best) to {encoder.worst_crf}")
+        if not encoder.best_crf <= options.crf <= encoder.worst_crf:
+            raise UsageError(
+                f"crf {options.crf}: {key} takes {encoder.best_crf} (best) to {encoder.worst_crf}"
+            )
     if options.preset is not None and options.preset not in encoder.presets:
         known = ", ".join(encoder.presets) or "none"
         raise UsageError(f"preset {options.preset}: {key} has {known}")

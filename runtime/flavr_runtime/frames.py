@@ -125,6 +125,8 @@ class StreamInfo:
     description: str  # for people: "h264 yuv420p bt709 limited", "24 png images"
     bits: int = 8  # per colour sample
     intervals: tuple[tuple[Fraction, int], ...] = ()  # where not constant: seconds between frames, how often
+    shown: tuple[Fraction, Fraction] | None = None
+    """Where not constant: from when the first frame and until when the last one is shown, as Frame.time."""
 
     @property
     def span(self) -> Fraction | None:

@@ -77,9 +77,14 @@ class ImageWriter:
         source: MediaSource,
         *,
         overwrite: bool = False,
+        constant_rate: bool | None = None,
         work: WorkFolder | None = None,
     ) -> None:
+        """`constant_rate` is the result's; by default the source's."""
         pattern = NumberPattern.of(path)
+        self._work = work or WorkFolder(work_place(path))
+        self._partial = self._work.path / "images"
+        self._publishing = self._work.path / "publishing"  # their count, from when on they are moved
         # "." and links have no name that could be given at the end
         self._folder = (Path(path) if pattern is None else pattern.folder).resolve()
         self._names = pattern or _IN_FOLDER
@@ -93,12 +98,12 @@ class ImageWriter:
             if pattern is None:
                 _check_replaceable(self._folder, source.info.path, overwrite)
             else:
-                _check_names(path, replace(pattern, folder=self._folder), source.info.path, overwrite)
+                ours = self._work.resume and self._publishing.exists()  # those that have their names already
+                names = replace(pattern, folder=self._folder)
+                _check_names(path, names, source.info.path, overwrite or ours)
         if not os.access(parent, os.W_OK):
             raise OutputError(f"{self._folder}: no permission to write in {parent}")
         self._keeps_others = pattern is not None
-        self._work = work or WorkFolder(work_place(path))
-        self._partial = self._work.path / "images"
         self._number = 1 if source.traits.start_number is None else source.traits.start_number
         self._count = self._kept = self._continued_at = 0
         profile = source.traits.icc_profile
@@ -113,6 +118,11 @@ class ImageWriter:
         self._notices = _lost(source.traits, profile=profile != self._profile)
         if source.traits.display_matrix is not None:
             self._notices.append("the images are stored as filmed: the video's rotation flag is left out")
+        if not (source.info.constant_rate if constant_rate is None else constant_rate):
+            self._notices.append(
+                f"images carry no times, and {source.info.path.name} has a variable rate: at any constant "
+                "one they drift from it; state --fps for even ones"
+            )
         if source.info.bits > self._kind.bits:
             self._notices.append(f"{self._names.after} images have 8 bits per colour: the rest is rounded")
 
@@ -150,7 +160,8 @@ class ImageWriter:
             with self._mapped_errors():
                 self._work.open()
                 self._partial.mkdir(exist_ok=True)
-                while self._image(self._kept).exists():
+                moved = int(self._publishing.read_text()) if self._publishing.exists() else 0
+                while self._is_whole(self._kept, moved):
                     self._kept += 1
         except BaseException:
             self._work.close(remove=self._kept == 0)
@@ -171,17 +182,25 @@ class ImageWriter:
     def _image(self, index: int) -> Path:
         return self._partial / self._names.name(self._number + index)
 
+    def _is_whole(self, index: int, moved: int) -> bool:
+        """Whether that image is there; of the first `moved` ones some have their names already."""
+        image = self._image(index)
+        return image.exists() or (index < moved and (self._folder / image.name).exists())
+
     def _publish(self) -> None:
         if self._count == 0:
             raise OutputError(f"{self._folder}: no frame was written")
         with self._mapped_errors():
             if self._folder.exists() and self._keeps_others:
+                write_durably(self._publishing, str(self._count).encode())
+                ours = [self._image(index) for index in range(self._count)]
+                for path in ours:
+                    if path.exists():  # else an earlier run has moved it
+                        path.replace(self._folder / path.name)
                 names = replace(self._names, folder=self._folder)
-                for number in names.numbers():  # a former, longer result may not end this one
-                    (self._folder / names.name(number)).unlink()
-                for index in range(self._count):
-                    path = self._image(index)
-                    path.replace(self._folder / path.name)
+                former = {names.name(number) for number in names.numbers()} - {path.name for path in ours}
+                for name in former:  # a former, longer result may not end this one
+                    (self._folder / name).unlink()
                 return
             if self._folder.exists():
                 shutil.rmtree(self._folder)

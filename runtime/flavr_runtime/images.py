@@ -14,7 +14,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from flavr_runtime._icc import decode_with_profile
+from flavr_runtime._icc import decode, decode_with_profile
 from flavr_runtime._image_tags import ImageTags, read_tags
 from flavr_runtime._sequences import NumberPattern, image_files
 from flavr_runtime.damage import Gap
@@ -177,7 +177,7 @@ def _read(path: Path, *, drop_alpha: bool = False) -> _Image:
         )
     deep = raw.dtype == np.uint16
     # Not IMREAD_COLOR_RGB for deep images: OpenCV 5.0 gives noise for 16-bit TIFF.
-    colour = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR_RGB)
+    colour = decode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR_RGB)
     if colour is None:
         raise InputError(f"{path}: not an image that can be read, or damaged")
     rgb = np.ascontiguousarray(colour[..., ::-1], np.uint16) if deep else np.asarray(colour, np.uint8)

@@ -108,7 +108,7 @@ def open_sink(
         NumberPattern.of(path) or target.is_dir() or not target.suffix or str(path).endswith(("/", os.sep))
     ):
         (options or EncodeOptions()).refuse(f"{path} stands for images, written without an encoder")
-        return ImageWriter(target, source, overwrite=overwrite, work=work)
+        return ImageWriter(target, source, overwrite=overwrite, constant_rate=constant_rate, work=work)
     return VideoWriter(
         target,
         source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from flavr_runtime._io_kinds import IO_KINDS
 from flavr_runtime._ort_session import load
 from flavr_runtime.errors import InputError, ModelError
 from flavr_runtime.shipped import shipped_file
+from flavr_runtime.windows import LARGEST_FACTOR
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -92,12 +94,20 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
         raise ModelError(f"{path} has inputs of kind {value('io')!r}; known are {', '.join(IO_KINDS)}")
     if number("factor") < 2:
         raise ModelError(f"{path} has flavr.factor = {number('factor')}; at least 2 is possible")
+    if number("factor") > LARGEST_FACTOR:
+        raise ModelError(
+            f"{path} has flavr.factor = {number('factor')}; at most {LARGEST_FACTOR} is possible"
+        )
+    if number("width") < 1:
+        raise ModelError(f"{path} has flavr.width = {number('width')}; at least 1 is possible")
     size = None
     if value("size") != "dynamic":
-        height, _, width = value("size").partition("x")
-        if not (height.isdecimal() and width.isdecimal()):
+        sides = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", value("size"))
+        if sides is None:
             raise ModelError(f"{path} has flavr.size = {value('size')!r}; HxW or dynamic is understood")
-        size = int(height), int(width)
+        size = int(sides[1]), int(sides[2])
+        if min(size) < 1:
+            raise ModelError(f"{path} has flavr.size = {value('size')!r}; at least 1x1 is possible")
     return ModelInfo(
         path=path,
         factor=number("factor"),

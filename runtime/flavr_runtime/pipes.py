@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -116,15 +117,16 @@ class PipeReader:
     ) -> None:
         self._stream.close()
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
+        # A buffered reader cannot be closed while another thread waits in it for a program that has stalled.
         if str(self._path) != STDIN:
             try:
-                return self._path.open("rb")
+                return self._path.open("rb", buffering=0)
             except OSError as error:
                 raise InputError(f"{self._path}: cannot be read ({error.strerror})") from error
         if sys.stdin is None or sys.stdin.isatty():
             raise InputError("standard input is a terminal: pipe a video into it, or name a file")
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
 
     def _describe(self, raw: RawVideo | None, rate: Fraction | None) -> None:
         if raw is not None:
@@ -184,7 +186,7 @@ class PipeReader:
             samples = bytearray(self._frame_size)
             got, view = 0, memoryview(samples)
             while got < len(samples):
-                more = self._stream.readinto(view[got:])  # type: ignore[attr-defined]
+                more = self._stream.readinto(view[got:])
                 if not more:
                     break
                 got += more

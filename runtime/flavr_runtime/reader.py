@@ -173,7 +173,8 @@ class VideoReader:
             raise InputError(f"{self._path}: its video track holds no frames")
         promised = Fraction(container.duration or 0, av.time_base)
         fewer = container.format.name.startswith("mov") and stream.frames > all_packets
-        if promised - seconds > _MISSING_SECONDS or fewer:
+        self._short = promised - seconds > _MISSING_SECONDS or fewer
+        if self._short:
             short = f"ends at {_clock_text(seconds)}, though its header promises {_clock_text(promised)}"
             cut_off = fewer or container.format.name in _EXACT_HEADERS
             self._notices.append(f"{self._path.name} {short}: it {'is' if cut_off else 'may be'} cut off")
@@ -233,6 +234,8 @@ class VideoReader:
         if stream.duration is not None and stream.time_base is not None:
             # The track may hold its last frame for longer than its neighbours.
             end = max(end, ((stream.start_time or 0) + stream.duration) * stream.time_base)
+        # Where a file may be cut off `end` may be what its header promises; nothing is held for so long.
+        shown_until = timeline.end if self._short else end
         self._traits = SourceTraits(
             pixel_format=pixel_format,
             colour=colour,
@@ -269,6 +272,7 @@ class VideoReader:
             description=f"{_codec_name(stream)} {pixel_format} {colour}",
             bits=bits_of(pixel_format),
             intervals=timeline.intervals,
+            shown=None if timeline.constant else (timeline.start - origin, shown_until - origin),
         )
         self._check_alpha(stream, first)
         if changing := dynamic_metadata(first):

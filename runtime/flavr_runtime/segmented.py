@@ -15,6 +15,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from flavr_runtime.errors import OutputError
 from flavr_runtime.muxing import OpenOutput, OutputFile
 from flavr_runtime.segments import SEGMENT_FRAMES, Segment, SegmentFile, decoding_times
 from flavr_runtime.workfolder import WorkFolder, sync_folder
@@ -48,8 +49,9 @@ class SegmentedVideo:
             self._whole.append(segment)
         accepted = False
         try:
-            with self._output.opened(str(self._joined)):
+            with self._output.opened(str(self._joined)) as output:
                 accepted = True
+                self._check(output)
         except av.FFmpegError:
             if not accepted:  # else it is the end that was refused: GIF cannot be empty
                 raise
@@ -80,8 +82,22 @@ class SegmentedVideo:
             self._current.file.discard()
             self._current.close()
             self._current = None
-        self._joined.unlink(missing_ok=True)
+        if self._work.held:  # else another run is writing it
+            self._joined.unlink(missing_ok=True)
         self._work.close(remove=not self._whole)
+
+    def _check(self, output: OpenOutput) -> None:
+        """Refuse segments that the header would be wrong for, now rather than after the last frame.
+
+        The same settings are not all: an encoder of another version may write another header.
+        """
+        header = output.stream.codec_context.extradata or b""
+        if any(segment.extradata != header for segment in self._whole):
+            name = output.stream.codec_context.codec.name
+            raise OutputError(
+                f"{self._path}: cannot be resumed: {name} encodes otherwise here than where it was begun; "
+                "start over without --resume, or go on there"
+            )
 
     def _next_path(self) -> Path:
         return self._work.path / f"{len(self._whole):06d}.segment"
@@ -104,9 +120,8 @@ class SegmentedVideo:
         time_base: Fraction = output.stream.codec_context.time_base
         last = max(packet.pts for segment in self._whole for packet in segment.packets)
         times = decoding_times(self._whole)
+        self._check(output)
         for segment in self._whole:
-            if segment.extradata != (output.stream.codec_context.extradata or b""):
-                raise ValueError(f"{segment.path.name} was encoded with other settings")
             final = segment.packets[-1] if segment is self._whole[-1] else None
             for kept, data in segment.contents():
                 packet: Packet[VideoStream] = Packet(data)  # type: ignore[assignment]

@@ -86,7 +86,8 @@ class Session:
         self._size = self.info.size or size
         if size is not None:
             check_size(self.info, size[1], size[0])
-        threads = allowed_threads() if threads is None else threads
+        self.threads = threads = allowed_threads() if threads is None else threads
+        """CPU threads for one window; None: one per physical core."""
         strict = strict and selected.execution_provider != _CPU
         self._session = load(
             self.info.path,

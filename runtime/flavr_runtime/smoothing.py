@@ -48,7 +48,8 @@ def evened(frames: Iterable[Frame], timing: Timing, native: int, expand: _Expand
     """The frames at a constant rate, from those of a variable one; arguments as for `smoothed`.
 
     Each interval of the source is cut as finely as it needs for the quarter of a frame. In a pause for which
-    even the finest steps are too coarse, the nearest of them is shown, several times in a row.
+    even the finest steps are too coarse, the nearest of them is shown, several times in a row. The last frame
+    is shown until `timing.end`.
     """
     instants = _Instants(timing)
     return _taken(expand, instants.noting(frames), instants, interval_grids(timing, native))
@@ -82,8 +83,10 @@ def _taken(
             yield _shown(span[0], instant, again=span[0] is last)
             last = span[0]
         span = deque([frame])
-    if span and instants.include(span[0].time):
-        yield _shown(span[0], span[0].time, again=span[0] is last)
+    if span:
+        for instant in instants.rest(span[0].time):
+            yield _shown(span[0], instant, again=span[0] is last)
+            last = span[0]
 
 
 def distinct(
@@ -111,6 +114,7 @@ class _Instants:
     def __init__(self, timing: Timing) -> None:
         self._factor = timing.factor
         self._step = 1 / (timing.rate * timing.stretch) if timing.resampled else None
+        self._end = timing.end
         self._times = deque[Fraction]()  # of source frames; at a constant rate only the next instant
 
     def noting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -132,9 +136,17 @@ class _Instants:
             found += [start + (times[0] - start) * Fraction(n, self._factor) for n in range(self._factor)]
         return found
 
-    def include(self, end: Fraction) -> bool:
-        """Whether the end of everything is one of them."""
-        return self._times[0] == end
+    def rest(self, last: Fraction) -> Iterator[Fraction]:
+        """Those from the last picture on, which comes at `last`."""
+        instant, step = self._times[0], self._step
+        if step is None:
+            yield instant
+            return
+        # Until the source's end, to the nearest frame of the result.
+        latest = last if self._end is None else max(last, self._end - step / 2)
+        while instant <= latest:
+            yield instant
+            instant += step
 
     def tolerance(self, wanted: Sequence[Fraction], end: Fraction) -> Fraction:
         """How far a picture may be from its instant."""

@@ -253,6 +253,13 @@ def check_tiles(model: ModelInfo, height: int, width: int, setting: TileSetting)
         )
     if setting == "off" or model.size[0] > height or model.size[1] > width:
         check_size(model, width, height)
+    sides = zip(model.size, (height, width), strict=True)
+    if any(side <= OVERLAP and side < length for side, length in sides):  # no way to the next tile
+        raise InputError(
+            f"{model.path.name} takes {model.size[1]}x{model.size[0]} pictures, too small to be tiles of "
+            f"{width}x{height} ones, which share {OVERLAP} pixels; export it with --size {height}x{width}, "
+            "or without --size"
+        )
 
 
 def choose_tiling(

@@ -26,6 +26,7 @@ class Timing:
     rate: Fraction  # of the result, frames per second
     resampled: bool  # whether frames are picked from the grid, rather than all of it taken
     stretch: Fraction  # how much longer the result lasts; 1 but for slow motion
+    end: Fraction | None = None  # of the source, until when the last frame is repeated; None: it is not
 
     def frame_count(self, info: StreamInfo) -> int | None:
         """Frames of the result, as far as the container's index tells; None for a pipe."""
@@ -33,7 +34,11 @@ class Timing:
             return None
         if not self.resampled:
             return (info.frame_count - 1) * self.factor + 1
-        return math.floor(info.span * self.rate * self.stretch) + 1
+        made = self.rate * self.stretch
+        frames = math.floor(info.span * made) + 1
+        if self.end is None or info.shown is None:
+            return frames
+        return max(frames, math.floor((self.end - info.shown[0]) * made + Fraction(1, 2)))
 
     def is_constant(self, info: StreamInfo) -> bool:
         """Whether the result has a constant rate: the source's own, or the one that was asked for."""
@@ -79,7 +84,8 @@ def plan_timing(
     stretch = faster / info.rate if slowmo else Fraction(1)
     # At a variable rate even a whole multiple has to be picked: the result is asked to be constant.
     resampled = fps is not None and (faster != info.rate * factor or not info.constant_rate)
-    return Timing(factor, faster / stretch, resampled, stretch)
+    end = info.shown[1] if resampled and info.shown is not None else None
+    return Timing(factor, faster / stretch, resampled, stretch, end)
 
 
 def retimed(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:

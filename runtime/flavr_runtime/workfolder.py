@@ -52,6 +52,11 @@ class WorkFolder:
         self.identify(identity or {})
 
     @property
+    def held(self) -> bool:
+        """Whether this run has taken the folder; else what is in it is another's."""
+        return self._lock is not None
+
+    @property
     def notices(self) -> list[str]:
         """What the user should know before the run, one sentence each."""
         found = any(self._finished())

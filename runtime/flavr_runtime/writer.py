@@ -342,7 +342,10 @@ class VideoWriter:
                     f"{self._name}: the disk is full; free some space, then --resume"
                 ) from error
             what = getattr(error, "strerror", None) or str(error)
-            raise OutputError(f"{self._name}: {self._encoder.name} cannot write it ({what})") from error
+            # Which of encoder, container and disk it was is not in the error.
+            raise OutputError(
+                f"{self._name}: writing {self._encoder.name} video as {self._layout.format} failed ({what})"
+            ) from error
 
 
 def _lost(layout: Container, traits: SourceTraits, more: Iterable[str]) -> list[str]:

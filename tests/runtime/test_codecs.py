@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from fractions import Fraction
@@ -145,7 +146,41 @@ def test_encoder_options_are_passed_through(tmp_path: Path, clip_plain: Path) ->
 
 def test_parameter_lists_are_joined_with_ours() -> None:
     found = encoder_options(ENCODERS["h265"], EncodeOptions(more={"x265-params": "aq-mode=3", "crf": "9"}))
-    assert found == {"x265-params": "log-level=error:aq-mode=3", "crf": "9", "preset": "medium"}
+    assert found == {"x265-params": "log-level=error:info=0:aq-mode=3", "crf": "9", "preset": "medium"}
+
+
+def test_h265_does_not_name_the_processor_it_was_made_on() -> None:
+    """Else what one machine has begun could not be joined to what another one adds."""
+    headers = set()
+    for threads in (1, 3):
+        with av.open(io.BytesIO(), "w", format="matroska") as container:
+            options = encoder_options(ENCODERS["h265"], EncodeOptions())
+            context = container.add_stream("libx265", rate=25, options=options).codec_context
+            context.width, context.height, context.pix_fmt, context.thread_count = 64, 48, "yuv420p", threads
+            container.start_encoding()
+            headers.add(context.extradata or b"")
+    assert len(headers) == 1
+    assert b"cpuid" not in headers.pop()
+
+
+@pytest.mark.parametrize(
+    ("key", "best"), [("av1", 1), ("mpeg4", 1), ("h264_nvenc", 1), ("h264", 0), ("vp9", 0)]
+)
+def test_the_best_crf_is_one_that_ffmpeg_does_not_take_for_none(
+    tmp_path: Path, clip_plain: Path, key: str, best: int
+) -> None:
+    suffix = ".avi" if key == "mpeg4" else ".mkv"
+    if best:
+        worst = ENCODERS[key].worst_crf
+        text = message_of(clip_plain, tmp_path / f"out{suffix}", options=EncodeOptions(key, crf=0))
+        assert text == f"crf 0: {key} takes 1 (best) to {worst}"
+    if not ENCODERS[key].hardware:
+        sizes = []
+        for crf in (best, 20):
+            target = tmp_path / f"{crf}{suffix}"
+            written(clip_plain, target, options=EncodeOptions(key, crf=crf))
+            sizes.append(target.stat().st_size)
+        assert sizes[0] > sizes[1]
 
 
 @pytest.mark.parametrize("key", HARDWARE)

@@ -160,9 +160,9 @@ def test_rgb_formats_lose_nothing(pixel_format: str) -> None:
     assert np.array_equal(frame.to_ndarray(format="rgb24"), rgb)  # channels where FFmpeg expects them
 
 
-@pytest.mark.parametrize("pixel_format", ["yuyv422", "uyvy422", "nv21", "nv16", "nv24"])
+@pytest.mark.parametrize("pixel_format", ["yuyv422", "uyvy422", "nv12", "nv21", "nv16", "nv24"])
 def test_reordered_formats_are_read_as_their_planar_twins(pixel_format: str) -> None:
-    planar = {"nv21": "yuv420p", "nv24": "yuv444p"}.get(pixel_format, "yuv422p")
+    planar = {"nv12": "yuv420p", "nv21": "yuv420p", "nv24": "yuv444p"}.get(pixel_format, "yuv422p")
     frame = in_gamut_frame(planar, 64, 48, "bt709", False, "edges")
     other = frame.reformat(format=pixel_format)
     spec = ColourSpec.of(frame)
@@ -222,6 +222,26 @@ def test_source_frame_keeps_its_samples_in_444(size: tuple[int, int]) -> None:
     assert np.array_equal(plane_views(wide)[1][::2, ::2], plane_views(frame)[1])
     back = convert(wide, "yuv420p", spec, spec)
     assert all(not plane.any() for plane in differences(frame, back))
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("pixel_format", "v_first"), [("nv12", False), ("nv21", True)])
+def test_interleaved_chroma_keeps_its_samples_in_planes(pixel_format: str, v_first: bool, full: bool) -> None:
+    rng = np.random.default_rng(5)
+    frame = av.VideoFrame(65, 49, "yuv420p")
+    frame.color_range = 2 if full else 1
+    for plane in plane_views(frame):  # any code, most of them outside the RGB cube
+        plane[...] = rng.integers(0, 256, plane.shape)
+    other = av.VideoFrame(65, 49, pixel_format)
+    other.color_range = frame.color_range
+    luma, u, v = plane_views(frame)
+    pairs = np.frombuffer(memoryview(other.planes[1]), np.uint8).reshape(25, -1)
+    plane_views(other)[0][...] = luma
+    pairs[:, int(v_first) : 66 : 2], pairs[:, int(not v_first) : 66 : 2] = u, v
+    spec = ColourSpec.of(other)
+    assert all(not plane.any() for plane in differences(frame, convert(other, "yuv420p", spec, spec)))
+    wide = convert(other, "yuv444p", spec, spec)
+    assert all(not plane.any() for plane in differences(convert(frame, "yuv444p", spec, spec), wide))
 
 
 def test_frame_in_the_right_format_is_passed_on_itself() -> None:

@@ -248,6 +248,14 @@ def test_a_profile_that_is_not_that_of_all_is_left_out_of_all(tmp_path: Path, ot
         assert next(frame.source is None for frame in reader.frames())
 
 
+def test_an_image_that_promises_more_pixels_than_can_be_read_is_named(tmp_path: Path) -> None:
+    data = encoded(".png", square())
+    head = b"IHDR" + struct.pack(">II", 40_000, 40_000) + data[24:29]
+    (tmp_path / "1.png").write_bytes(data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:])
+    with pytest.raises(InputError, match=r"1\.png: not an image that can be read, or damaged$"):
+        ImageReader(tmp_path, RATE)
+
+
 def test_transparent_images_are_read_where_that_is_asked_for(tmp_path: Path) -> None:
     half = np.full((48, 64), 128, np.uint8)
     data = encoded(".png", np.dstack([square(), half]))

@@ -360,3 +360,41 @@ def test_an_interrupted_sequence_of_numbered_images_is_continued(tmp_path: Path)
                 again.write(frame)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["5.tif", "6.tif", "7.tif"]
     assert {path.name for path in tmp_path.iterdir()} == {"shots", "out"}
+
+
+@pytest.mark.parametrize(
+    ("former", "lost", "kept"), [(True, "", 12), (False, "", 12), (False, "f_0002.png", 1)]
+)
+def test_a_run_interrupted_while_numbered_images_get_their_names_is_continued(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, former: bool, lost: str, kept: int
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if former:
+        (out / "f_0013.png").write_bytes(b"of a longer run")
+    rename, names = Path.replace, [f"f_{index:04d}.png" for index in range(1, 13)]
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if Path(target) == out / "f_0005.png":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            copy(folder, out / "f_%04d.png", overwrite=former)
+    assert (out / "f_0004.png").exists()
+    assert (out / "f_0013.png").exists() == former, "deleted before the new result is there"
+    if lost:  # by somebody who has tidied up
+        (out / lost).unlink()
+    work = WorkFolder(work_place(out / "f_%04d.png"), resume=True)
+    with (
+        ImageReader(folder, RATE) as reader,
+        ImageWriter(out / "f_%04d.png", reader, overwrite=former, work=work) as again,
+    ):
+        assert again.kept == kept
+        for frame in reader.frames():
+            again.write(frame)
+    assert sorted(path.name for path in out.iterdir()) == names
+    for index, name in enumerate(names):
+        assert (out / name).read_bytes() == (folder / f"frame{index + 1}.png").read_bytes()

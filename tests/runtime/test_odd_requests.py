@@ -110,6 +110,17 @@ def test_a_percent_sign_in_a_videos_name_is_no_pattern(
     assert NumberPattern.of("100%done.png") is not None
 
 
+def test_a_video_without_a_suffix_becomes_one_with(
+    average: Path, clip_with_audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip").write_bytes(clip_with_audio.read_bytes())
+    result = run("clip", "--model", average)
+    assert result.exit_code == 0, result.output
+    with av.open(str(tmp_path / "clip_2x.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+
+
 def test_brackets_in_a_folders_name_are_no_wildcard(tmp_path: Path) -> None:
     folder = tmp_path / "Shot [v2]"
     folder.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from fractions import Fraction
@@ -292,6 +293,28 @@ def test_an_input_that_breaks_off_is_an_error(average: Path, clip_plain: Path, t
     assert err.startswith(b"error: standard input: cut off in frame 11 ")
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_whose_input_has_stalled_can_be_ended(
+    average: Path, clip_plain: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    data = y4m_of(clip_plain, tmp_path / "in.y4m").read_bytes()
+    process = piped(["-", "-o", "-", "--output-format", "y4m", "--model", average, "--quiet"], b"")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(data[:-1000])
+    process.stdin.flush()
+    process.stdout.read(10_000)  # it has begun, and waits in the middle of the last frame
+    process.send_signal(number)
+    stdin, process.stdin = process.stdin, None  # communicate would close it, which ends the wait
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        stdin.close()
+    assert err == b"interrupted\n"
+    assert process.returncode == 128 + number
 
 
 def test_a_named_pipe_is_read_as_y4m(average: Path, clip_plain: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from clips import Picture, Sound, moving_square, render_clip
 from flavr_runtime import pipeline, segmented
 from flavr_runtime.cli import command
 from flavr_runtime.frames import Frame
+from flavr_runtime.segments import Segment
+from flavr_runtime.session import Session
 from flavr_runtime.workfolder import WorkFolder
 from model_files import write_blend_model
 
@@ -272,10 +275,39 @@ def test_two_runs_do_not_write_one_output(average: Path, clip_plain: Path, tmp_p
     output = tmp_path / "out.mp4"
     held = WorkFolder(output)
     held.open()
+    theirs = parts_of(output) / "joined.partial"
+    theirs.write_bytes(b"nearly done")
     result = run(clip_plain, "-o", output, "--model", average)
     assert (result.exit_code, "out.mp4: another run is writing it; wait for" in result.stderr) == (1, True)
+    assert theirs.read_bytes() == b"nearly done"
     held.close(remove=True)
     run_well(clip_plain, "-o", output, "--model", average)
+
+
+def test_segments_of_another_encoder_are_refused_before_anything_is_computed(
+    average: Path, awkward: Path, tmp_path: Path, interrupted_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings are the same, but not the header: another version of it, as on another machine."""
+    output = tmp_path / "out.mkv"
+    interrupted_at.append(30)
+    run(awkward, "-o", output, "--model", average)
+    kept = contents_of_folder(parts_of(output))
+
+    def read(path: Path) -> Segment | None:
+        segment = real_read(path)
+        return segment and replace(segment, extradata=segment.extradata + b"\0")
+
+    real_read = Segment.read
+    monkeypatch.setattr(Segment, "read", read)
+    monkeypatch.setattr(Session, "run", lambda *_: pytest.fail("a window was computed"))
+    result = run(awkward, "-o", output, "--model", average, "--resume")
+    assert result.exit_code == 1
+    assert "out.mkv: cannot be resumed: libx264 encodes otherwise here than where" in result.stderr
+    assert contents_of_folder(parts_of(output)) == kept
+
+
+def contents_of_folder(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
 def test_a_segment_that_the_disk_has_damaged_is_made_again(

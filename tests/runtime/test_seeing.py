@@ -19,6 +19,7 @@ from flavr_runtime._console import time_text
 from flavr_runtime.cli import command
 from flavr_runtime.compare import DIVIDER, side_by_side, wiped
 from flavr_runtime.dry_run import window_count
+from flavr_runtime.reader import VideoReader
 from flavr_runtime.timing_plan import Timing
 from model_files import write_blend_model
 
@@ -200,3 +201,17 @@ def test_deep_video_is_compared_with_new_pictures_of_8_bits(
     means = [float(picture[:, picture.shape[1] * 3 // 4 :].mean()) for picture in shown]
     assert len(means) == 7
     assert max(means) < 1.1 * min(means)  # no half that is black
+
+
+@pytest.mark.parametrize(("mode", "tag"), [("side", 6), ("wipe", 2)])
+def test_untagged_video_keeps_its_colours_beside_its_result(
+    average: Path, tmp_path: Path, mode: str, tag: int
+) -> None:
+    # Two of them are wide enough to be taken for HD, which one is not.
+    clip = render_clip(tmp_path / "in.mkv", codec="ffv1", size=(640, 16), frames=2, tags=(2, 0, 2, 2))
+    run(clip, "-o", tmp_path / "out.mkv", "--model", average, "--codec", "ffv1", "--compare", mode)
+    with VideoReader(clip) as source, VideoReader(tmp_path / "out.mkv") as compared:
+        assert source.traits.colour.tag_matrix == 2
+        assert (compared.traits.colour.matrix, compared.traits.colour.tag_matrix) == ("bt601", tag)
+        before, after = next(source.frames()).rgb, next(compared.frames()).rgb
+    assert np.abs(after[:, :300].astype(int) - before[:, :300]).max() <= 2

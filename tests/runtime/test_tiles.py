@@ -287,6 +287,27 @@ def test_a_model_of_fixed_size_serves_larger_pictures_in_tiles_of_its_size(tmp_p
         Interpolator(path, provider="cpu", tile=128).between(*frames)
 
 
+@pytest.mark.parametrize("size", ["32x32", "16x16", "64x16", "1x100"])
+def test_a_model_of_fixed_size_too_small_for_tiles_refuses_larger_pictures(size: str, tmp_path: Path) -> None:
+    path = write_blend_model(tmp_path / "small.onnx", metadata={"size": size})
+    height, width = size.split("x")
+    too_small = (
+        rf"^small\.onnx takes {width}x{height} pictures, too small to be tiles of 120x100 ones, which share "
+        r"32 pixels; export it with --size 100x120, or without --size$"
+    )
+    with pytest.raises(InputError, match=too_small):
+        Interpolator(path, provider="cpu").between(*pictures(100, 120))
+    Interpolator(path, provider="cpu").between(*pictures(int(height), int(width)))
+
+
+def test_a_model_as_narrow_as_the_overlap_is_cut_along_its_other_side(tmp_path: Path) -> None:
+    path = write_blend_model(tmp_path / "narrow.onnx", metadata={"size": "24x48"})
+    frames = pictures(24, 120)
+    (tiled,) = Interpolator(path, provider="cpu").between(*frames)
+    (whole,) = Interpolator(write_blend_model(tmp_path / "free.onnx"), provider="cpu").between(*frames)
+    np.testing.assert_array_equal(tiled, whole)
+
+
 def test_the_peak_of_a_window_is_what_was_predicted_within_15_percent_or_a_few_megabytes() -> None:
     code = """
 import numpy as np

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from clips import render_clip
 from flavr_runtime.dry_run import uneven_window_count
 from flavr_runtime.frames import Frame, StreamInfo
+from flavr_runtime.reader import VideoReader
 from flavr_runtime.smoothing import evened
 from flavr_runtime.timing_plan import plan_timing
 from model_files import write_blend_model
@@ -36,11 +38,41 @@ def clip_with_pause(clip_folder: Path) -> Path:
     return render_clip(clip_folder / "pause.mkv", times=times, frames=20, rate=Fraction(USUAL))
 
 
-def evenly_shown(gaps: list[int], native: int = 2) -> tuple[list[Frame], list[Frame]]:
-    """What can be made of frames so many milliseconds apart, and what of it is shown at FPS."""
+@pytest.fixture(scope="module")
+def clip_with_hold(clip_folder: Path) -> Path:
+    """4 frames at 30 fps, one at 1 s, and one at 1.1 s that is shown for 3 s: a screen recording."""
+    times = [*(Fraction(index, USUAL) for index in range(4)), Fraction(1), Fraction(11, 10)]
+    short = render_clip(
+        clip_folder / "short.mp4", times=times, frames=6, rate=Fraction(USUAL), options={"bf": "0"}
+    )
+    return remuxed(short, clip_folder / "hold.mp4", held=3)
+
+
+def remuxed(source: Path, target: Path, *, held: int = 0, options: dict[str, str] | None = None) -> Path:
+    """The same frames, the last of them shown for `held` seconds; `options` are the container's."""
+    with av.open(str(source)) as before, av.open(str(target), "w", options=options) as after:
+        track = after.add_stream_from_template(before.streams.video[0])
+        packets = [packet for packet in before.demux() if packet.size]
+        if held:
+            packets[-1].duration = int(held / packets[-1].time_base)
+        for packet in packets:
+            packet.stream = track
+            after.mux(packet)
+    return target
+
+
+def evenly_shown(gaps: list[int], native: int = 2, held: int = 0) -> tuple[list[Frame], list[Frame]]:
+    """What can be made of frames so many milliseconds apart, and what of it is shown at FPS.
+
+    The last one is shown for `held` milliseconds.
+    """
     times = list(accumulate((Fraction(gap, 1000) for gap in gaps), initial=Fraction(0)))
     intervals = tuple((Fraction(gap, 1000), gaps.count(gap)) for gap in set(gaps))
-    info = StreamInfo(Path("c.mkv"), 2, 2, Fraction(USUAL), False, len(times), "", intervals=intervals)
+    shown_until = times[-1] + Fraction(held, 1000)
+    info = StreamInfo(
+        Path("c.mkv"), 2, 2, Fraction(USUAL), False, len(times), "",
+        intervals=intervals, shown=(times[0], shown_until),
+    )  # fmt: skip
     made: list[Frame] = []
 
     def expand(frames: Iterable[Frame], factor: int) -> Iterator[Frame]:
@@ -58,6 +90,8 @@ def evenly_shown(gaps: list[int], native: int = 2) -> tuple[list[Frame], list[Fr
     shown = list(evened(source, timing, native, expand))
     assert len(shown) == timing.frame_count(info)
     assert [frame.time for frame in shown] == [Fraction(n, FPS) for n in range(len(shown))]
+    assert Fraction(len(shown), FPS) > times[-1]
+    assert Fraction(len(shown), FPS) >= shown_until - Fraction(1, 2 * FPS)
     return made, shown
 
 
@@ -73,9 +107,20 @@ def test_at_a_variable_rate_too_no_frame_is_more_than_a_quarter_off(gaps: list[i
     assert furthest(*evenly_shown(gaps)) <= Fraction(1, 4)
 
 
+@settings(max_examples=30, deadline=None)
+@given(gaps=st.lists(st.integers(1, 100), min_size=1, max_size=3), held=st.integers(0, 300))
+def test_the_last_frame_is_repeated_to_the_end_and_no_further(gaps: list[int], held: int) -> None:
+    made, shown = evenly_shown(gaps, held=held)
+    last, end = made[-1].time, made[-1].time + Fraction(held, 1000)
+    late = [frame for frame in shown if frame.time >= last]
+    assert all(frame.same_picture(made[-1]) for frame in late)
+    assert all(frame.origin == "repeated" for frame in late[1:])
+    assert all(frame.time + Fraction(1, 2 * FPS) <= end for frame in late if frame.time > last)
+
+
 def test_in_a_long_pause_the_nearest_of_64_steps_is_held() -> None:
     made, shown = evenly_shown([33, 5000, 33])
-    assert len(shown) == 304
+    assert len(shown) == 304  # up to the last frame, for which no time is left here
     changes = sum(not after.same_picture(before) for before, after in pairwise(shown))
     assert changes == pytest.approx(64 + 3, abs=3)
     assert furthest(made, shown) <= Fraction(5, 128) * FPS
@@ -87,15 +132,68 @@ def test_progress_and_result_of_a_clip_with_a_pause_count_all_its_frames(
     output = tmp_path / "out.mp4"
     printed = run_well(clip_with_pause, "-o", output, "--model", average, "--fps", FPS, "--cuts", "off")
     assert "64x48, usually 30 fps, variable rate, 20 frames, " in printed
-    assert "out.mp4: 60 fps, 338 frames" in printed
+    assert "out.mp4: 60 fps, 340 frames" in printed
     times = [time_of(frame) for frame in decoded(output)]
-    assert times == [Fraction(n, FPS) for n in range(338)]
+    assert times == [Fraction(n, FPS) for n in range(340)]
+
+
+@pytest.mark.parametrize("options", [[], ["--duplicates", "smooth"], ["--slowmo"]])
+def test_at_a_stated_rate_too_the_last_frame_is_held_as_long_as_the_source_holds_it(
+    average: Path, clip_with_hold: Path, tmp_path: Path, options: list[str]
+) -> None:
+    with VideoReader(clip_with_hold) as source:
+        assert source.traits.end == Fraction(41, 10)
+    output = tmp_path / "out.mp4"
+    printed = run_well(
+        clip_with_hold, "-o", output, "--model", average, "--fps", FPS, "--cuts", "off", *options
+    )
+    count = FPS * 41 // 10
+    assert f" fps, {count} frames" in printed
+    rate = USUAL if options == ["--slowmo"] else FPS
+    assert [time_of(frame) for frame in decoded(output)] == [Fraction(n, rate) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "surely"), [("faststart", True), ("frag_keyframe+dash+global_sidx", False)]
+)
+def test_what_is_missing_of_a_file_that_is_cut_off_is_not_held(
+    tmp_path: Path, flags: str, surely: bool
+) -> None:
+    times = [Fraction(index, USUAL) + Fraction(index % 3, 100) for index in range(90)]
+    clip = render_clip(
+        tmp_path / "clip.mp4", times=times, frames=90, rate=Fraction(USUAL), options={"g": "5"}
+    )
+    whole = remuxed(clip, tmp_path / "whole.mp4", options={"movflags": flags}).read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    with VideoReader(tmp_path / "half.mp4") as reader:
+        last = [frame.time for frame in reader.frames()][-1]
+        assert any(f"it {'is' if surely else 'may be'} cut off" in notice for notice in reader.notices)
+        if surely:
+            assert reader.gaps[-1].end >= 3
+        assert reader.info.shown is not None
+        assert last < reader.info.shown[1] < last + Fraction(1, 4)
+
+
+@pytest.mark.parametrize("options", [[], ["--compare", "side"], ["--slowmo"]])
+def test_images_do_not_promise_the_times_that_they_cannot_keep(
+    average: Path, clip_vfr: Path, tmp_path: Path, options: list[str]
+) -> None:
+    drift = (
+        "note: images carry no times, and vfr.mkv has a variable rate: at any constant one they drift from "
+        "it; state --fps for even ones\n"
+    )
+    run_images = [clip_vfr, "-o", tmp_path / "frames", "--model", average, "--cuts", "off", *options]
+    printed = run_well(*run_images)
+    assert "fps, variable rate, 8 frames" in printed
+    assert drift in printed
+    assert "images carry no times" not in run_well(*run_images, "--fps", FPS, "-y")
+    assert "images carry no times" not in run_well(clip_vfr, "-o", tmp_path / "out.mkv", "--model", average)
 
 
 @pytest.mark.parametrize(
     ("options", "source", "result"),
     [
-        (["--fps", FPS], "usually 30 fps, variable rate, ", "60 fps, 338 frames, 5.63 s"),
+        (["--fps", FPS], "usually 30 fps, variable rate, ", "60 fps, 340 frames, 5.67 s"),
         (["--factor", 2], "usually 30 fps, variable rate kept, ", "usually 60 fps, 39 frames, 5.67 s"),
     ],
 )
