@@ -239,7 +239,10 @@ def quantisation_rows(quantised: Quantised, targets: tuple[str, ...]) -> dict[st
 
 def main() -> None:
     """Entry point: one line for every error that is meant for people, exit code 1."""
+    from flavr._cli import allow_any_name
+
     debug = os.environ.get("FLAVR_DEBUG") == "1"
+    allow_any_name()
     try:
         flavr_export.main(standalone_mode=False)
     except click.ClickException as error:

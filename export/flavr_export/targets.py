@@ -83,6 +83,7 @@ class Target:
     dtypes: frozenset[str] = _FLOATS | _BYTES | _INDICES
     dtype_cure: str = FLOAT_IO
     quantisation: Quantisation = SYMMETRIC
+    symmetric_only: bool = False  # refuses other 8-bit numbers, where others are but slower with them
     graph: GraphForm = DEFAULT_GRAPH  # the fastest where it was measured: benchmarks/results
 
 
@@ -115,7 +116,7 @@ _TABLE = (
         # Newer kernels exist in the latest builds only; older ones place these nodes on the CPU.
         limits=(_no_newer("Pad", 18), _no_newer("ConvTranspose", 11)),
     ),
-    Target("tensorrt", "TensorRT", range(9, 21)),
+    Target("tensorrt", "TensorRT", range(9, 21), symmetric_only=True),  # zero points must be 0
     _MIGRAPHX,
     Target("rocm", "ROCm (MIGraphX)", _MIGRAPHX.opsets, limits=_MIGRAPHX.limits),
     Target("openvino", "OpenVINO", range(13, 26), quantisation=X86),
@@ -171,6 +172,11 @@ def best_graph(targets: Sequence[str], precision: Precision) -> GraphForm:
 
 
 def best_quantisation(targets: Sequence[str]) -> Quantisation:
-    """The 8-bit numbers for all `targets`; those for x86 where they differ, or none is named."""
+    """The 8-bit numbers for all `targets`; those for x86 where they differ, or none is named.
+
+    But symmetric ones where a target takes no others: x86 runs them, too, if slower.
+    """
+    if any(TARGETS[target].symmetric_only for target in targets):
+        return SYMMETRIC
     kinds = {TARGETS[target].quantisation for target in targets}
     return kinds.pop() if len(kinds) == 1 else X86
