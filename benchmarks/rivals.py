@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
@@ -38,9 +38,7 @@ from flavr_benchmarks.statistics import median, median_interval
 from flavr_benchmarks.variants import NetworkFacts, facts_of
 from flavr_benchmarks.workload import Task
 from machine import cpu_name
-
-if TYPE_CHECKING:
-    from flavr import Flavr
+from rival_files import write_files
 
 _ORT, _OPENVINO = "rival_adapters:OrtWorkload", "rival_adapters:OpenVinoWorkload"
 _TORCH = "flavr_benchmarks._torch_adapter:TorchWorkload"
@@ -64,7 +62,7 @@ class Rival:
 
     @property
     def file(self) -> str:
-        """As `_write_files` calls it."""
+        """As `rival_files` calls it."""
         if not self.graph:
             return "checkpoint"
         return f"{self.graph}-int8" if self.precision.startswith("int8") else self.graph
@@ -104,7 +102,9 @@ BASE, REFERENCE = "ort plain fp32", "torch-eager fp32"  # of the ratios; of the 
 )
 @click.option("--only", multiple=True, type=click.Choice(list(RIVALS)), help="And the base; repeatable.")
 @click.option("--python", "pythons", multiple=True, metavar="ENGINE=PATH", help="An engine's interpreter.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the files, used again if there.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Folder for the files, used again if they are there."
+)
 @click.option(
     "--json", "output", type=click.Path(path_type=Path), help="Also write the figures here, with .md."
 )
@@ -129,7 +129,7 @@ def main(
         folder = keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         _say("writing the files")
-        files = _write_files(folder, chosen, ckpt, width, shape, calibrate)
+        files = write_files(folder, {rival.file for rival in chosen}, ckpt, width, shape, calibrate)
         facts = _facts(files["checkpoint"])
         report: dict[str, Any] = {
             "benchmark": "rivals",
@@ -304,69 +304,6 @@ def _compare(
     if reference is not None and made is not reference:
         error = float(((made.astype(np.float64) - reference) ** 2).mean())
         row["psnr_to_eager_db"] = -10 * float(np.log10(max(error, 1e-20)))
-
-
-def _write_files(
-    folder: Path,
-    chosen: Sequence[Rival],
-    ckpt: Path | None,
-    width: int,
-    size: tuple[int, int],
-    calibrate: Path | None,
-) -> dict[str, Path]:
-    """Every file that the rivals take, by the name that they give it."""
-    from flavr import load_checkpoint, save_checkpoint
-    from flavr_export import ExportSpec, export
-    from plain_export import write_plain_export
-
-    if ckpt is None:
-        ckpt = folder / "random.pth"
-        if not ckpt.exists():
-            save_checkpoint(ckpt, _random_network(width))
-    checkpoint = load_checkpoint(ckpt)
-    wanted = {rival.file for rival in chosen} - {"checkpoint"}
-    files = {"checkpoint": ckpt} | {name: folder / f"{name}.onnx" for name in sorted(wanted)}
-    for name, path in files.items():
-        if path.exists():
-            continue
-        if name == "plain":
-            write_plain_export(checkpoint.network().eval(), path, size)
-        elif name.endswith("-int8"):
-            clip = calibrate or _drawn_clip(folder)
-            spec = ExportSpec(io="float", size=size)
-            export(checkpoint, path, spec, precision="int8", calibrate=clip, calibrations=["minmax"])
-        else:
-            form: Any = name  # one of the forms, as TABLE spells them
-            export(checkpoint, path, ExportSpec(graph=form, io="float", size=size))
-    return files
-
-
-def _random_network(width: int) -> Flavr:
-    """PyTorch's random weights, the last ones larger: they alone would make nothing but the mean picture."""
-    import torch
-
-    from flavr import Flavr, FlavrConfig
-
-    torch.manual_seed(0)
-    network = Flavr(FlavrConfig(width=width)).eval()
-    with torch.inference_mode():
-        frames = torch.rand(1, 3, 4, 64, 64)
-        spread = (network(frames) - frames.mean(dim=(2, 3, 4)).reshape(1, 1, 3, 1, 1)).std()
-        network.state_dict()["outconv.1.weight"].mul_(0.1 / spread)
-    return network
-
-
-def _drawn_clip(folder: Path) -> Path:
-    """A folder of images."""
-    import cv2
-
-    from flavr_benchmarks.datasets import rendered_clip
-
-    clip = folder / "drawn"
-    clip.mkdir(exist_ok=True)
-    for number, picture in enumerate(rendered_clip((128, 192), 32)):
-        cv2.imwrite(str(clip / f"{number:03}.png"), picture[..., ::-1])
-    return clip
 
 
 def _facts(ckpt: Path) -> NetworkFacts:

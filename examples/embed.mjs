@@ -6,7 +6,7 @@
 //
 // What flavr-run does besides (cuts, equal frames, tiles, colours, sound) is left out on purpose.
 import { readFile } from "node:fs/promises";
-import { stdin, stdout } from "node:process";
+import { exit, stdin, stdout } from "node:process";
 import * as ort from "onnxruntime-web";
 
 const [path, width, height] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
@@ -19,6 +19,10 @@ async function* frames() {
   for await (const chunk of stdin) {
     held = Buffer.concat([held, chunk]);
     for (; held.length >= bytes; held = held.subarray(bytes)) yield new Uint8Array(held.subarray(0, bytes));
+  }
+  if (held.length) {
+    console.error(`the stream ends within a picture; are they ${width}x${height}, rgb24?`);
+    exit(1);
   }
 }
 

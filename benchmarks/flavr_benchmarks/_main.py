@@ -21,7 +21,10 @@ def run_program(command: click.Command, name: str) -> None:
 
     FLAVR_DEBUG=1 lets errors through, for the traceback.
     """
+    from flavr._cli import allow_any_name
+
     debug = os.environ.get("FLAVR_DEBUG", "0") not in {"", "0"}
+    allow_any_name()
     interrupt_on_termination()
     try:
         command.main(prog_name=name, standalone_mode=False)

@@ -39,7 +39,9 @@ class OrtWorkload:
             selected = select(provider)
         except ProviderError as error:
             raise UnsupportedError(str(error)) from error
-        self._session = Session(task.file, selected, threads=task.threads)
+        size = None if task.size is None else (task.size[0], task.size[1])  # JSON has made it a list
+        self._session = Session(task.file, selected, threads=task.threads, size=size)
+        self._task, self._selected, self._size = task, selected, size
         self._provider = provider
         self._device = _DEVICES.get(provider)
         self._on_cpu = provider in _CPU_PROVIDERS
@@ -56,6 +58,7 @@ class OrtWorkload:
         return Description(
             device="CPU" if self._on_cpu else PROVIDERS[self._provider].runs_on,
             placement=self._session.placement,
+            threads=self._session.threads if self._on_cpu else None,
             model_bytes=self._bytes,
             split=self._on_cpu or self._device is not None,
             quantised=info.io == "uint8",
@@ -66,15 +69,24 @@ class OrtWorkload:
         return self._bound(frames) if self._device else self._plain(frames)
 
     def exact(self, frames: Sequence[Rgb]) -> Pictures:
-        io = self._session.io
-        outputs = self._session.engine.run(None, io.feed([io.tensor(frame) for frame in frames]))
-        if self._session.info.io == "uint8":
+        session = self._session_for((frames[0].shape[0], frames[0].shape[1]))
+        io = session.io
+        outputs = session.engine.run(None, io.feed([io.tensor(frame) for frame in frames]))
+        if session.info.io == "uint8":
             return unrounded(io.pictures(outputs, _BITS))
         planes = np.concatenate([output[0].reshape(-1, 3, *output.shape[2:]) for output in outputs])
         return np.ascontiguousarray(planes.transpose(0, 2, 3, 1), np.float32)
 
     def device_memory(self) -> int | None:
         return None  # the process that started this one asks the driver
+
+    def _session_for(self, size: tuple[int, int]) -> Session:
+        """The one for pictures of this size: providers that are better off with one size are told it."""
+        engine = self._selected.engine
+        if size != self._size and engine is not None and engine.fixed_shapes:
+            self._size = size
+            self._session = Session(self._task.file, self._selected, threads=self._task.threads, size=size)
+        return self._session
 
     def _plain(self, frames: Sequence[Rgb]) -> tuple[list[Rgb], Phases]:
         io, watch = self._session.io, Stopwatch()

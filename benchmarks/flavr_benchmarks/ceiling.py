@@ -84,7 +84,10 @@ def main() -> None:
     import torch
 
     asked = json.loads(sys.argv[1])
-    device = "cuda" if asked["device"] != "cpu" and torch.cuda.is_available() else "cpu"
+    device = asked["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        print(json.dumps(dict.fromkeys(METHODS, f"PyTorch {torch.__version__} finds no GPU")))
+        return
     if asked["threads"] is not None:
         torch.set_num_threads(asked["threads"])
     found = {name: _attempt(name, device, asked["threads"], asked["seconds"]) for name in METHODS}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flavr_benchmarks.schema import Key, Report, Row
-from flavr_benchmarks.statistics import Interval, median, ratio_interval
+from flavr_benchmarks.statistics import FEWEST, Interval, median, ratio_interval
 from flavr_benchmarks.views import figure, milliseconds
 
 Verdict = Literal["faster", "slower", "same", "worse", "failed", "works now", "new", "gone", "not comparable"]
@@ -65,10 +65,12 @@ class Comparison:
                 continue
             if change.verdict in ("failed", "gone"):
                 found.append(f"{change.key}: {change.verdict}, where the other report has a time")
-            elif change.ratio is not None and change.interval is not None:
-                beyond = change.ratio - 1 > percent / 100
-                if beyond and change.interval.low > 1:
-                    found.append(f"{change.key}: {change.ratio - 1:+.1%} time, more than {percent:g} %")
+            elif change.ratio is not None and change.ratio - 1 > percent / 100:
+                told = f"{change.key}: {change.ratio - 1:+.1%} time, more than {percent:g} %"
+                if change.interval is None:
+                    found.append(f"{told}, in too few rounds to be sure; measure longer (--budget)")
+                elif change.interval.low > 1:
+                    found.append(told)
         return found
 
 
@@ -92,7 +94,7 @@ def _change(key: Key, before: Row | None, after: Row | None, *, same_data: bool)
         now, then = (
             [median(values) for values in latency.rounds] for latency in (after.latency, before.latency)
         )
-        interval = ratio_interval(now, then)
+        interval = ratio_interval(now, then) if min(len(now), len(then)) >= FEWEST else None
         ratio = median(now) / median(then)
         doubtful = bool(before.latency.unstable or after.latency.unstable)
         if same_data and before.quality and after.quality:

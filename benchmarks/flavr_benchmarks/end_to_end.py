@@ -69,7 +69,10 @@ def run_clip(
     except subprocess.CalledProcessError as error:
         words = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
         raise CellError("error", words[-1]) from None
-    result = json.loads(done.stdout)
+    try:
+        result = json.loads(done.stdout.splitlines()[-1])  # libraries may print before it
+    except (ValueError, IndexError):
+        raise CellError("error", "flavr-run ended without a result") from None
     return EndToEnd(frames=result["frames"], seconds=result["seconds"], clip=result["clip"])
 
 
@@ -82,9 +85,15 @@ def main() -> None:
     from flavr_runtime.timing_plan import plan_timing
 
     asked = json.loads(sys.argv[1])
-    interpolator = Interpolator(asked["model"], provider=asked["provider"], threads=asked["threads"])
     with open_source(Path(asked["clip"])) as source:
         info = source.info
+        interpolator = Interpolator(
+            asked["model"],
+            provider=asked["provider"],
+            threads=asked["threads"],
+            size=(info.height, info.width),
+        )
+        interpolator.warm_up()
         timing = plan_timing(info, interpolator.model.factor, factor=None, fps=None, slowmo=False)
         with open_sink(asked["output"], source, timing.rate, overwrite=True) as sink:
             done = interpolate(source, sink, interpolator, timing, mark_cuts=detected_cuts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -27,10 +28,21 @@ class Machine:
         return 1000 * min(times)
 
     def busy_seconds(self) -> float | None:
-        """CPU time of all cores and programs since the machine started, as far as it counts."""
-        times = psutil.cpu_times()._asdict()
+        """CPU time since the machine started of all programs, on the cores that this process may use."""
+        cores = psutil.cpu_times(percpu=True)
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+        if not allowed or max(allowed) >= len(cores):  # places in the list are no numbers of cores here
+            allowed = set(range(len(cores)))
         # Added up, not taken off the sum of all: idle time's rounding would make it fall now and then.
-        return float(sum(seconds for kind, seconds in times.items() if kind not in _NOT_BUSY))
+        return float(
+            sum(
+                seconds
+                for number, times in enumerate(cores)
+                if number in allowed
+                for kind, seconds in times._asdict().items()
+                if kind not in _NOT_BUSY
+            )
+        )
 
     def mhz(self) -> float | None:
         """The clock now, where the system tells; virtual machines often tell a constant."""

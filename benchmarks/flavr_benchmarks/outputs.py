@@ -36,9 +36,7 @@ def make_folder(folder: Path) -> None:
 def write_outputs(folder: Path, outcome: Outcome) -> None:
     """All three files. Raises ReportError."""
     from flavr_benchmarks.html import html
-    from flavr_benchmarks.strips import strips
 
     write_report(folder / "report.json", outcome.report)
     write_text(folder / "report.md", markdown(outcome.report))
-    pictures = [] if outcome.quality is None else strips(outcome.quality, outcome.predictions)
-    write_text(folder / "report.html", html(outcome.report, pictures))
+    write_text(folder / "report.html", html(outcome.report, outcome.strips))

@@ -38,6 +38,7 @@ class Turn:
     phases: list[Phases]
     seconds: float
     cpu_seconds: float  # of its own process
+    all_cpu_seconds: float  # with the window before those that were measured
 
     @property
     def milliseconds(self) -> list[float]:
@@ -98,7 +99,8 @@ class CellProcess:
     def measure(self, seconds: float) -> Turn:
         """Windows for at least so long. Raises CellError."""
         answer = self._ask({"do": "measure", "seconds": seconds})
-        return Turn([Phases(*each) for each in answer["phases"]], answer["seconds"], answer["cpu_seconds"])
+        phases = [Phases(*each) for each in answer["phases"]]
+        return Turn(phases, answer["seconds"], answer["cpu_seconds"], answer["all_cpu_seconds"])
 
     def predict(self, source: Path, target: Path) -> None:
         """Make the new frames of the windows in `source`. Raises CellError."""
@@ -159,7 +161,7 @@ class CellProcess:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         words = f": {lines[-1].strip()[:_LAST_WORDS]}" if lines else ""
-        if code == -signal.SIGKILL:
+        if code == -getattr(signal, "SIGKILL", 9):  # Windows has no such name
             return CellError("out of memory", "the system killed it, which it does when memory runs out")
         if any(looks_like_no_memory(line) for line in lines[-5:]):
             return CellError("out of memory", f"it ended{words}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -12,9 +13,26 @@ from flavr_benchmarks.schema import Quality
 from flavr_benchmarks.workload import Pictures
 
 
-def load_predictions(folder: Path) -> list[Pictures]:
-    """What a cell's process has left."""
-    return [np.load(path) for path in sorted(folder.glob("*.npy"))]
+class StoredPictures(Sequence[Pictures]):
+    """What a cell's process has left in a folder, one window in memory at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = sorted(folder.glob("*.npy"))
+
+    def __len__(self) -> int:
+        """The number of windows."""
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Pictures: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pictures]: ...
+    def __getitem__(self, index: int | slice) -> Pictures | list[Pictures]:
+        """Read from the disk, each time."""
+        if isinstance(index, slice):
+            return [np.load(path) for path in self._paths[index]]
+        pictures: Pictures = np.load(self._paths[index])
+        return pictures
 
 
 def score(windows: Sequence[QualityWindow], predictions: Sequence[Pictures], *, quantised: bool) -> Quality:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -35,9 +35,10 @@ from flavr_benchmarks.schema import (
     Row,
     Start,
 )
-from flavr_benchmarks.scoring import Predictions, Scorer
+from flavr_benchmarks.scoring import Scorer
 from flavr_benchmarks.stability import doubts
 from flavr_benchmarks.statistics import percentile
+from flavr_benchmarks.strips import Strip, strips
 from flavr_benchmarks.variants import Subject, onnx_variants
 from flavr_benchmarks.workload import Phases, Task
 from flavr_export.spec import ALLOWED
@@ -75,8 +76,7 @@ class Outcome:
     """The report, and what does not fit into it."""
 
     report: Report
-    quality: QualitySet | None
-    predictions: Predictions = field(default_factory=Predictions)
+    strips: Sequence[Strip] = ()
 
 
 def run(plan: Plan, say: Say) -> Outcome:
@@ -103,6 +103,7 @@ def run(plan: Plan, say: Say) -> Outcome:
         bench = Bench(plan, folder, environment, say)
         bench.measure_all(cells)
         bench.score_reference()
+        shown = [] if plan.quality is None else strips(plan.quality, bench.scorer.predictions)
         say("measuring the machine's ceiling once more")
         after = {device: ceiling.measure(device, plan.threads) for device in devices}
     report = Report(
@@ -120,7 +121,7 @@ def run(plan: Plan, say: Say) -> Outcome:
         rows=bench.rows,
         rounds=bench.rounds,
     )
-    return Outcome(report, plan.quality, bench.scorer.predictions)
+    return Outcome(report, shown)
 
 
 class Bench:
@@ -132,7 +133,7 @@ class Bench:
         self._plan = plan
         self._folder = folder
         self._cores = environment.usable_cores
-        self._physical = environment.physical_cores or environment.usable_cores
+        self._physical = min(environment.physical_cores or self._cores, self._cores)
         self._say = say
         self._machine = Machine()
         self.networks = [
@@ -224,6 +225,7 @@ class Bench:
             cell.variant.precision,
             cell.threads,
             self._plan.subject.factor,
+            cell.size,
         )
         return CellProcess(
             cell.backend.adapter,

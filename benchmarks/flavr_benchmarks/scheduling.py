@@ -44,7 +44,7 @@ class Course:
 
     turns: list[Turn] = field(default_factory=list)
     others: list[float | None] = field(default_factory=list)  # cores kept busy by other programs meanwhile
-    spans: list[tuple[float, float]] = field(default_factory=list)  # time.monotonic of each turn
+    spans: list[tuple[float, float]] = field(default_factory=list)  # time.monotonic of what a turn measured
     failure: Failure | None = None
     alone: bool = False  # no other cell took turns with it
 
@@ -115,10 +115,10 @@ def _turn(cell: Measurable, course: Course, limits: Limits, machine: Machine) ->
     ended, after = time.monotonic(), machine.busy_seconds()
     others = None
     if before is not None and after is not None and ended > started:
-        others = max(after - before - turn.cpu_seconds, 0) / (ended - started)
+        others = max(after - before - turn.all_cpu_seconds, 0) / (ended - started)
     course.turns.append(turn)
     course.others.append(others)
-    course.spans.append((started, ended))
+    course.spans.append((ended - turn.seconds, ended))
     return others
 
 

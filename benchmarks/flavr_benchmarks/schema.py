@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flavr_benchmarks.errors import ReportError
 
@@ -256,7 +256,17 @@ def write_report(path: Path, report: Report) -> None:
     """
     import msgspec
 
-    write_text(path, msgspec.json.format(msgspec.json.encode(report), indent=1).decode() + "\n")
+    content = _printable(msgspec.to_builtins(report))
+    write_text(path, msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n")
+
+
+def _printable(value: Any) -> Any:
+    """The same with "?" for what is no text: the names of files may be any bytes."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(each) for key, each in value.items()}
+    return list(map(_printable, value)) if isinstance(value, list | tuple) else value
 
 
 def read_report(path: Path) -> Report:
@@ -290,7 +300,7 @@ def write_text(path: Path, text: str) -> None:
     target = Path(os.path.realpath(path))  # a link stays one: the file behind it is written
     partial = target.with_name(f".{target.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", errors="replace", newline="\n")
         partial.replace(target)
     except OSError as error:
         raise ReportError(f"{path} cannot be written ({error.strerror})") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flavr_benchmarks.datasets import QualitySet
 from flavr_benchmarks.process import CellProcess
-from flavr_benchmarks.quality import compare_to_reference, load_predictions, score
+from flavr_benchmarks.quality import StoredPictures, compare_to_reference, score
 from flavr_benchmarks.schema import Key, Quality, Row
 from flavr_benchmarks.workload import Pictures
 
@@ -17,9 +18,9 @@ _REFERENCE_BACKEND, _REFERENCE_PRECISION = "torch-eager", "fp32"
 
 @dataclass(slots=True)
 class Predictions:
-    """The frames that every variant made, for the pictures of the report."""
+    """The frames that every variant made, as long as the run's folder is there."""
 
-    by_variant: dict[VariantKey, list[Pictures]] = field(default_factory=dict)
+    by_variant: dict[VariantKey, Sequence[Pictures]] = field(default_factory=dict)
 
 
 class Scorer:
@@ -32,7 +33,7 @@ class Scorer:
         self.split: dict[Key, bool] = {}
         self._set = quality
         self._folder = folder
-        self._expected: list[Pictures] = []
+        self._expected: Sequence[Pictures] = []
         self._quantised: dict[Key, bool] = {}
         self._scored: dict[VariantKey, Quality | str] = {}
 
@@ -57,7 +58,8 @@ class Scorer:
             except ValueError as error:
                 quality = str(error)
             self._scored[row.key.variant] = quality
-            self.predictions.by_variant[row.key.variant] = predictions
+            if isinstance(quality, Quality):
+                self.predictions.by_variant[row.key.variant] = predictions
             reference = row.key.backend == _REFERENCE_BACKEND and row.key.precision == _REFERENCE_PRECISION
             if reference and isinstance(quality, Quality):
                 self.reference, self._expected = quality, predictions
@@ -82,8 +84,8 @@ class Scorer:
                 predictions = self.predictions.by_variant[row.key.variant]
                 compare_to_reference(row.quality, predictions, self.reference, self._expected)
 
-    def _predicted(self, process: CellProcess, name: str) -> list[Pictures]:
+    def _predicted(self, process: CellProcess, name: str) -> Sequence[Pictures]:
         target = self._folder / f"predicted-{name}"
         target.mkdir(exist_ok=True)  # another size of it may have failed half-way
         process.predict(self.source, target)
-        return load_predictions(target)
+        return StoredPictures(target)

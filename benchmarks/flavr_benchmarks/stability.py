@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 from flavr_benchmarks.scheduling import Course, Limits
 from flavr_benchmarks.schema import Round
-from flavr_benchmarks.statistics import median, relative_drift
+from flavr_benchmarks.statistics import FEWEST, median, relative_drift
 
 _DRIFT = 0.05  # between the halves of a measurement
 _CANARY = 0.10  # slowest tenth of the rounds over the median
 _CONTENDED = 0.25  # cores that are wanted and not there
-_FEWEST = 6  # rounds, below which no interval of 95 % exists
 
 
 def doubts(course: Course, rounds: Sequence[Round], limits: Limits, *, threads: int, cores: int) -> list[str]:
     """The reasons not to trust a cell's figure; none if its interval is narrow and nothing disturbed it.
 
     Args:
-        rounds: of the machine, while the cell was measured.
+        rounds: of the machine, from the first that the cell took part in; those after it had left are no
+            matter.
         threads: that the cell uses.
         cores: that there are.
     """
     medians = course.medians
     found = []
-    if len(medians) < max(_FEWEST, limits.least_rounds // 2):
+    if len(medians) < max(FEWEST, limits.least_rounds // 2):
         count = "1 round" if len(medians) == 1 else f"{len(medians)} rounds"
         found.append(f"too few samples: {count} in the time budget")
     width = course.interval.relative_half_width(median(medians))
@@ -40,7 +40,7 @@ def doubts(course: Course, rounds: Sequence[Round], limits: Limits, *, threads: 
         found.append(
             f"load: other programs kept {median(others):.1f} of {cores} cores busy, and it uses {threads}"
         )
-    canaries = [one.canary_ms for one in rounds]
+    canaries = [one.canary_ms for one in rounds[: len(medians)]]
     if len(canaries) >= 2:
         slowest = sorted(canaries)[-max(len(canaries) // 10, 1)] / median(canaries) - 1
         if slowest > _CANARY:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CONFIDENCE = 0.95
+FEWEST = 6  # values, below which no interval of the median has that
 _RESAMPLES = 2000
 
 
@@ -52,10 +53,10 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     n = len(ordered)
     if not n:
         raise ValueError("the median of no values has no interval")
-    tail, best, depth = 0.0, 0.0, 1
+    tail, best, depth = 0, 0.0, 1
     for k in range(1, n // 2 + 1):
-        tail += math.comb(n, k - 1) * 0.5**n
-        coverage = 1 - 2 * tail
+        tail += math.comb(n, k - 1)
+        coverage = 1 - 2 * tail / 2**n  # of whole numbers: beyond a thousand values neither fits a float
         if k == 1:
             best = coverage
         elif coverage >= confidence:

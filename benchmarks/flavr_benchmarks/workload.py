@@ -26,6 +26,7 @@ class Task:
     precision: str
     threads: int | None
     factor: int
+    size: tuple[int, int] | None = None  # height and width of the windows that are timed
 
     @property
     def file(self) -> Path:

@@ -35,6 +35,16 @@ class Sleeper:
         return None
 
 
+class Burner(Sleeper):
+    """Keeps a core busy for options["ms"] per window."""
+
+    def window(self, frames: Sequence[Rgb]) -> tuple[list[Rgb], Phases]:
+        started = time.process_time()
+        while time.process_time() - started < self._seconds:
+            pass
+        return [np.zeros_like(frames[0])], Phases(0.0, self._seconds, 0.0)
+
+
 class Misbehaving(Sleeper):
     """Fails as options["how"] says, when loaded or at the window that options["at"] counts."""
 

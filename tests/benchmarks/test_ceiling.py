@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from flavr_benchmarks import ceiling
 from flavr_benchmarks.flops import gflop, useful_gflop
@@ -21,6 +22,13 @@ def test_the_best_matrix_product_is_measured_in_another_process() -> None:
     fp32 = found["fp32"]
     assert isinstance(fp32, float)
     assert 1 < fp32 < 100_000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this PyTorch has a GPU")
+def test_a_gpu_that_pytorch_cannot_use_has_no_ceiling_rather_than_the_cpus() -> None:
+    found = ceiling.measure("cuda", 1, seconds=0.02)
+    assert found.keys() == ceiling.METHODS.keys()
+    assert set(found.values()) == {f"PyTorch {torch.__version__} finds no GPU"}
 
 
 def test_the_better_of_two_measurements_counts_and_a_failure_is_kept() -> None:

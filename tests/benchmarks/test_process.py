@@ -56,6 +56,14 @@ def test_a_known_latency_is_measured(started: list[CellProcess], windows: Path) 
     assert turn.cpu_seconds < turn.seconds
 
 
+def test_the_window_before_those_measured_is_told_apart(started: list[CellProcess], windows: Path) -> None:
+    process = start(started, windows, "Burner", ms="20")
+    process.load()
+    turn = process.measure(0.2)
+    assert turn.cpu_seconds >= 0.02 * len(turn.phases)
+    assert 0.02 <= turn.all_cpu_seconds - turn.cpu_seconds < 0.2
+
+
 def test_memory_is_the_process_own_and_not_its_parents(started: list[CellProcess], windows: Path) -> None:
     ballast = np.ones(60_000_000)  # 480 MB in this process
     process = start(started, windows, "Sleeper")

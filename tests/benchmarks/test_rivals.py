@@ -11,11 +11,18 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from flavr import Flavr, FlavrConfig, save_checkpoint
+from flavr import Flavr, FlavrConfig, load_checkpoint, save_checkpoint
 from flavr_benchmarks import ceiling
 from flavr_export import ExportSpec, export
 
+SIZE = (32, 40)
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def rival_files(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("rival_files")
 
 
 @pytest.fixture
@@ -27,14 +34,14 @@ def rivals(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Path:
+def files(rival_files: ModuleType, tmp_path: Path) -> Path:
     """What the script would write, but for the export that takes PyTorch half a minute."""
     folder = tmp_path / "files"
     folder.mkdir()
-    save_checkpoint(folder / "random.pth", Flavr(FlavrConfig(width=2)).eval())
-    export(
-        folder / "random.pth", folder / "plain.onnx", ExportSpec(graph="conv3d", io="float", size=(32, 40))
-    )
+    save_checkpoint(folder / "random-w2.pth", Flavr(FlavrConfig(width=2)).eval())
+    sha256 = load_checkpoint(folder / "random-w2.pth").sha256
+    plain = folder / rival_files.file_name("plain", sha256, SIZE)
+    export(folder / "random-w2.pth", plain, ExportSpec(graph="conv3d", io="float", size=SIZE))
     return folder
 
 
@@ -49,6 +56,8 @@ def test_rivals_are_measured_side_by_side_and_a_missing_engine_is_a_row_with_the
     arguments = [
         "--size",
         "32x40",
+        "--width",
+        "2",
         "--rounds",
         "3",
         "--threads",
@@ -90,7 +99,31 @@ def test_a_precision_without_instructions_is_not_emulated_for_minutes(
     monkeypatch.setattr(rivals, "examine", lambda: examined)
     (tmp_path / "scratch").mkdir()
     chosen = [rivals.RIVALS["ort plain fp32"], rivals.RIVALS["openvino plain bf16"]]
-    paths = {"checkpoint": files / "random.pth", "plain": files / "plain.onnx"}
-    rows, _ = rivals._measure(chosen, paths, (32, 40), 1, 1, {}, tmp_path / "scratch")
+    paths = {"checkpoint": files / "random-w2.pth", "plain": next(files.glob("plain-*.onnx"))}
+    rows, _ = rivals._measure(chosen, paths, SIZE, 1, 1, {}, tmp_path / "scratch")
     assert rows["openvino plain bf16"]["failure"].startswith("not measured: this CPU has none of avx512_bf16")
     assert rows["ort plain fp32"]["speedup"] == 1
+
+
+def test_a_kept_file_is_not_taken_for_another_network_size_or_clip(
+    rival_files: ModuleType, files: Path, tmp_path: Path
+) -> None:
+    def written(width: int, size: tuple[int, int]) -> Path:
+        path = rival_files.write_files(files, {"conv2d"}, None, width, size, None)["conv2d"]
+        assert isinstance(path, Path)
+        return path
+
+    first = written(2, SIZE)
+    stamp = first.stat().st_mtime_ns
+    assert written(2, SIZE) == first
+    assert first.stat().st_mtime_ns == stamp, "it was there"
+    others = {written(2, (40, 32)), written(3, SIZE)}
+    assert len(others - {first}) == 2
+    clips = [
+        None,
+        tmp_path / "clips",
+        tmp_path / "others" / "clips",
+        tmp_path / "clips.mp4",
+        tmp_path / "drawn",
+    ]
+    assert len({rival_files.file_name("conv2d-int8", "0" * 64, SIZE, clip) for clip in clips}) == 5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 
@@ -45,7 +47,7 @@ class Pretend:
         self._log.append(self._name)
         taken = self._seconds()
         phases = [Phases(0.0, taken, 0.0)] * max(int(seconds / taken), 1)
-        return Turn(phases, taken * len(phases), taken * len(phases))
+        return Turn(phases, taken * len(phases), taken * len(phases), taken * len(phases))
 
 
 class Failing:
@@ -54,7 +56,10 @@ class Failing:
 
 
 def course_of(*milliseconds: float, others: float | None = 0.0) -> Course:
-    turns = [Turn([Phases(0.0, value / 1000, 0.0)], value / 1000, value / 1000) for value in milliseconds]
+    turns = [
+        Turn([Phases(0.0, value / 1000, 0.0)], value / 1000, value / 1000, value / 1000)
+        for value in milliseconds
+    ]
     return Course(turns, [others] * len(turns), [(0.0, 1.0)] * len(turns))
 
 
@@ -142,6 +147,30 @@ def test_a_doubtful_figure_says_why(course: Course, rounds: list[Round], threads
     assert any(words in doubt for doubt in found), found
 
 
+def test_what_happens_after_a_cell_has_left_is_no_doubt_of_it() -> None:
+    steady, later = course_of(*[10.0] * 10), rounds_of(*[1.0] * 10, *[2.0] * 10)
+    assert doubts(steady, later, Limits(), threads=1, cores=2) == []
+
+
+def test_the_window_that_warms_up_is_neither_others_load_nor_measured_time() -> None:
+    class Busy(QuietMachine):
+        seconds = 0.0
+
+        def busy_seconds(self) -> float | None:
+            return self.seconds
+
+    class WarmsUp:
+        def measure(self, _seconds: float) -> Turn:
+            time.sleep(0.02)
+            machine.seconds += 3.0
+            return Turn([Phases(0.0, 0.01, 0.0)], 0.01, 2.0, 3.0)
+
+    machine = Busy()
+    courses, _ = take_turns({"a": WarmsUp()}, Limits(), machine, "64x64")
+    assert set(courses["a"].others) == {0.0}
+    assert [end - start for start, end in courses["a"].spans] == pytest.approx([0.01] * Limits().least_rounds)
+
+
 def test_other_programs_on_free_cores_do_no_harm() -> None:
     course = course_of(*[100] * 12, others=1.0)
     assert doubts(course, QUIET, Limits(), threads=1, cores=2) == []
@@ -169,11 +198,21 @@ def test_the_machine_says_how_busy_it_is() -> None:
 
 
 def test_a_machine_that_idles_is_not_busier_or_less_busy_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
     kinds = namedtuple("kinds", "user system idle iowait steal guest")
     now = kinds(51234.56, 30123.45, 1.1, 0.7, 7055.27, 12.5)
     found = set()
     for tick in range(1000):
         idling = now._replace(idle=now.idle + tick / 100, iowait=now.iowait + tick / 300)
-        monkeypatch.setattr(psutil, "cpu_times", lambda times=idling: times)
+        monkeypatch.setattr(psutil, "cpu_times", lambda percpu, times=idling: [times] if percpu else times)
         found.add(Machine().busy_seconds())
     assert found == {51234.56 + 30123.45 + 7055.27}
+
+
+def test_cores_that_it_may_not_use_are_nobodys_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = namedtuple("kinds", "user system idle")
+    cores = [kinds(1.0, 2.0, 50.0), kinds(100.0, 200.0, 5.0), kinds(4.0, 8.0, 50.0)]
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: cores if percpu else None)
+    for allowed, busy in (({0, 2}, 15.0), ({0, 4}, 315.0)):  # the second list leaves out what is switched off
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _process, allowed=allowed: allowed)
+        assert Machine().busy_seconds() == busy

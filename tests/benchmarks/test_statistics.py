@@ -38,6 +38,13 @@ def test_the_interval_of_a_median_has_the_textbook_ranks() -> None:
     assert interval.confidence == pytest.approx(0.9586, abs=1e-4)
 
 
+def test_thousands_of_values_have_an_interval() -> None:
+    interval = median_interval(range(5000))  # binomial coefficients of 1500 digits
+    assert (interval.low, interval.high) == (2430, 2569)  # 2499.5 -+ 1.96 * sqrt(5000) / 2
+    assert interval.confidence == pytest.approx(0.95, abs=2e-3)
+    assert interval.confidence >= 0.95
+
+
 @pytest.mark.parametrize(("count", "confidence"), [(1, 0.0), (2, 0.5), (5, 0.9375)])
 def test_too_few_values_admit_that_they_do_not_reach_95_percent(count: int, confidence: float) -> None:
     interval = median_interval(range(count))

@@ -17,7 +17,7 @@ from flavr_benchmarks.markdown import markdown
 from flavr_benchmarks.plots import plots, speed_quality_svg
 from flavr_benchmarks.readme import BEGIN, END, put_into, readme_table
 from flavr_benchmarks.recommendation import recommend
-from flavr_benchmarks.schema import Failure, Network, Report, read_report, write_report
+from flavr_benchmarks.schema import Failure, Network, Report, read_report, write_report, write_text
 from flavr_benchmarks.views import scores, share_of_ceiling
 from made_reports import around, latency, quality, report, row
 
@@ -60,6 +60,17 @@ def test_a_report_is_read_as_it_was_written(mixed: Report, tmp_path: Path) -> No
     write_report(path, mixed)
     assert read_report(path) == mixed
     assert json.loads(path.read_text())["schema"] == "flavr-bench/1"
+
+
+def test_a_name_that_is_no_text_loses_no_report(mixed: Report, tmp_path: Path) -> None:
+    name = "caf\udce9"  # as Linux hands over a byte that is no UTF-8
+    mixed.command = ["flavr-bench", "--ckpt", f"{name}.pth"]
+    mixed.rows[0].key = replace(mixed.rows[0].key, model=name)
+    path = tmp_path / "report.json"
+    write_report(path, mixed)
+    assert read_report(path).command[-1] == "caf?.pth"
+    write_text(tmp_path / "report.md", markdown(mixed))
+    assert "caf?" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +206,19 @@ def test_a_large_difference_of_noisy_runs_is_no_change() -> None:
     assert change.ratio is not None
     assert change.ratio > 1.05
     assert change.verdict == "same"
+
+
+def test_a_difference_seen_in_few_rounds_is_not_given_an_interval_and_keeps_no_gate() -> None:
+    before, after = report([row()]), report([row()])
+    before.rows[0].latency = latency([[100.0]] * 5)
+    after.rows[0].latency = latency([[110.0]])
+    comparison = compare(before, after)
+    (change,) = comparison.changes
+    assert (change.interval, change.verdict) == (None, "not comparable")
+    assert change.ratio == pytest.approx(1.1)
+    with pytest.raises(GateError, match=r"\+10.0% time, more than 5 %, in too few rounds to be sure"):
+        Gates({"slowdown": 5}).check(after, comparison)
+    Gates({"slowdown": 20}).check(after, comparison)
 
 
 def test_lost_quality_new_and_gone_cells_and_failures_are_named() -> None:
