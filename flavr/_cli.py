@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 
@@ -22,6 +23,7 @@ def main_with_errors(command: click.Command, *errors: type[Exception]) -> None:
     of other packages' trees). FLAVR_DEBUG=1 lets those through, for the traceback.
     """
     debug = os.environ.get("FLAVR_DEBUG", "0") not in {"", "0"}
+    allow_any_name()
     try:
         command.main(standalone_mode=False)
         sys.stdout.flush()  # here a closed pipe can still be handled; at interpreter exit it cannot
@@ -54,6 +56,15 @@ def main_with_errors(command: click.Command, *errors: type[Exception]) -> None:
         if debug or not isinstance(error, (FlavrError, *errors)):
             raise
         _fail(f"error: {' '.join(str(error).splitlines())}", 2 if isinstance(error, UsageError) else 1)
+
+
+def allow_any_name() -> None:
+    """Print what standard output's encoding lacks, such as a file's name that is no UTF-8, as \\udce9.
+
+    A strict one, Python's default, would end the program in the middle of its results.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(line: str, code: int) -> None:

@@ -159,7 +159,8 @@ def _fitted(frame: Rgb, height: int, width: int) -> Rgb:
 
 
 def _write_table(path: Path, cuts: Sequence[Cut]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    # A name that is no UTF-8 is written as \udce9: programs that read tables refuse other bytes.
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["folder", "split", "sequences", "video"])
         for number, cut in enumerate(cuts, 1):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from flavr._files import complete, explained
 from flavr._images import write_png
 from flavr.datasets import dataset_name
 from flavr.datasets.scenes import write_result
@@ -44,12 +45,11 @@ class _Frames:
 
     def __call__(self, folder: Path, name: str, frames: Tensor) -> None:
         home = self._home(folder, name)
-        try:
+        with explained(home, TrainingError):
             home.mkdir(parents=True, exist_ok=True)
-            for number, frame in enumerate(frames, 1):
-                write_png(home / f"mid{number}.png", frame.permute(1, 2, 0).contiguous().numpy())
-        except OSError as error:
-            raise TrainingError(f"cannot write to {home}: {error.strerror or error}") from error
+        for number, frame in enumerate(frames, 1):
+            with complete(home / f"mid{number}.png", TrainingError) as partial:
+                write_png(partial, frame.permute(1, 2, 0).contiguous().numpy())
 
     def _home(self, folder: Path, name: str) -> Path:
         """Where no other window is: `a b:3` and `a_b:3` are both a_b_3, and the second becomes a_b_3-2."""

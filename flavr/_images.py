@@ -26,7 +26,10 @@ def read_rgb(path: Path) -> Rgb:
         DataError: it is missing, cut off, damaged or no image.
     """
     data = _content(path)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:  # its header tells of more pixels than OpenCV takes
+        image = None
     if image is None:
         raise DataError(f"{path} is not an image that can be read, or is damaged")
     return np.asarray(image, np.uint8)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import pickle
 import re
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flavr._files import complete
 from flavr._keys import canonical_keys
 from flavr._memory import is_out_of_memory
 from flavr.config import BLOCKS, Arch, FlavrConfig, Join
@@ -111,21 +112,24 @@ def save_checkpoint(
     """Write the published layout, loadable by the published code, under its name only when complete.
 
     `assumed`: the network's join was, where its weights come from; who loads these is told so again.
+
+    Raises:
+        CheckpointError: it cannot be written, such as for want of space; what was there before is untouched.
     """
-    path = Path(path)
-    # tells join="add" from "none", which the tensors do not
-    declared = {key: value for key, value in asdict(network.config).items() if key != "join" or not assumed}
     content = {
         "epoch": epoch,
         "state_dict": {f"module.{key}": tensor for key, tensor in network.state_dict().items()},
         "lr": lr,
         "best_psnr": best_psnr,
-        "flavr": declared,
+        "flavr": declaration(network.config, assumed=assumed),
     }
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.partial-", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        torch.save(content, partial)
-        partial.replace(path)
+    with complete(Path(path), CheckpointError) as partial, partial.open("wb") as file:
+        torch.save(content, file)
+
+
+def declaration(config: FlavrConfig, *, assumed: bool) -> dict[str, object]:
+    """What a file says of its network: all but a join that is `assumed`, as add and none look the same."""
+    return {key: value for key, value in asdict(config).items() if key != "join" or not assumed}
 
 
 def file_sha256(path: Path) -> str:
@@ -191,7 +195,10 @@ def _find_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor
     for _ in range(_DEEPEST):
         held = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
         content = next(filter(None, held), content)
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    # A nested tensor has no one shape to be checked.
+    tensors = {
+        str(key): value for key, value in content.items() if isinstance(value, Tensor) and not value.is_nested
+    }
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors; its entries are {_listed(list(map(str, content)))}")
     return tensors
@@ -260,8 +267,14 @@ def _arch(tensors: Mapping[str, Tensor], path: Path) -> Arch:
 
 def _fit(tensors: Mapping[str, Tensor], config: FlavrConfig, path: Path) -> StateDict:
     """Check every tensor against the network that `config` describes; return them as float32."""
-    with torch.device("meta"):
-        expected = Flavr(config).state_dict()
+    try:
+        with torch.device("meta"):
+            expected = Flavr(config).state_dict()
+    except (RuntimeError, OverflowError) as error:  # a file can claim any width without holding it
+        raise CheckpointError(
+            f"{path} is not a FLAVR network: none can be built of width {config.width} "
+            f"for {config.n_outputs} new frames"
+        ) from error
     # A counter that inference does not use, and that some exporters drop.
     fallback = {
         key: torch.zeros((), dtype=torch.long) for key in expected if key.endswith("num_batches_tracked")
@@ -273,9 +286,9 @@ def _fit(tensors: Mapping[str, Tensor], config: FlavrConfig, path: Path) -> Stat
     ]
     # Quantised weights, say: without their scales the numbers mean something else.
     wrong_type = [
-        f"{key} ({tensors[key].dtype}, {tensors[key].layout})"
+        f"{key} ({_kind(tensors[key])})"
         for key, want in expected.items()
-        if key in tensors and want.is_floating_point() and not _is_plain(tensors[key])
+        if key in tensors and not _is_plain(tensors[key], want)
     ]
     missing = [key for key in expected if key not in tensors and key not in fallback]
     unknown = [key for key in tensors if key not in expected]
@@ -306,8 +319,18 @@ def _fit(tensors: Mapping[str, Tensor], config: FlavrConfig, path: Path) -> Stat
     return state
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.layout == torch.strided
+def _is_plain(tensor: Tensor, want: Tensor) -> bool:
+    """Whether it holds numbers that become those of `want`: a tensor of the meta device holds none."""
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and (tensor.is_floating_point() or not want.is_floating_point())
+    )
+
+
+def _kind(tensor: Tensor) -> str:
+    device = "" if tensor.device.type == "cpu" else f", {tensor.device.type}"
+    return f"{tensor.dtype}, {tensor.layout}{device}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -318,6 +341,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _number(value: object) -> float | None:
     """A finite number from what training scripts stored as int, float, NumPy scalar or tensor of one."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    return float(value) if isinstance(value, (int, float, np.number)) and np.isfinite(value) else None
+    try:
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.item()
+        number = float(value) if isinstance(value, (int, float, np.integer, np.floating)) else math.nan
+    except (RuntimeError, OverflowError):  # a tensor that holds nothing; an int beyond every float
+        return None
+    return number if math.isfinite(number) else None

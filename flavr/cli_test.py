@@ -193,6 +193,8 @@ def _run(**values: Any) -> None:
     subject = _subject(options)
     dataset = _dataset(options, subject.n_outputs)
     tallies, indices = _evaluate(options, subject, dataset)
+    if options.json_file is not None:  # first: printing can fail, such as into a pipe that is closed
+        _write_json(options.json_file, options, subject, tallies, len(indices))
     _report(options, subject, tallies, len(indices))
 
 
@@ -323,8 +325,6 @@ def _report(options: _Options, subject: _Subject, tallies: Mapping[str, Tally], 
     click.echo(f"FLAVR | {_cell(ours['psnr'], 2)} | {_cell(ours['ssim'], 4)}")
     if subject.note is not None:
         click.echo(f"note: {subject.note}")
-    if options.json_file is not None:
-        _write_json(options.json_file, options, subject, tallies, windows)
 
 
 def _by_group(tallies: Mapping[str, Tally]) -> Iterator[str]:

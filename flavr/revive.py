@@ -10,6 +10,7 @@ and `flavr-export` writes no convolutions for such a block. Files are smaller an
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from flavr._cli import main_with_errors
 from flavr._options import SETTINGS, KeyValue, version_option
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from flavr.idle import Use
     from flavr.network import Block, Flavr
+    from flavr.predictors import Predictor
     from flavr.validate import WindowBatch
 
 # Of what a block withheld, so much comes out again. Before the first step, 0.1 costs the network that ships
@@ -41,6 +45,15 @@ class Revived:
     name: str
     shut: int  # channels that its gate had let nothing through of
     withheld: int  # channels that it had kept below 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What it did to the frames of real windows."""
+
+    before: float  # PSNR, dB
+    now: float
+    largest: float  # difference, of [0, 1]
 
 
 def revive(network: Flavr, uses: Mapping[str, Use], *, seed: int = 0) -> list[Revived]:
@@ -135,7 +148,7 @@ def _run(
     from flavr.checkpoints import load_checkpoint, save_checkpoint
     from flavr.datasets import open_dataset
     from flavr.idle import watched
-    from flavr.validate import evenly, window_batches
+    from flavr.validate import evaluate, evenly, window_batches
 
     check_new_checkpoint(output)
     loaded = load_checkpoint(checkpoint)
@@ -144,8 +157,9 @@ def _run(
     network = loaded.network()
     data = open_dataset(dataset, data_root, "train", n_outputs=network.config.n_outputs, **dict(data_options))
     batches = list(window_batches(data, evenly(len(data), windows), 1, 0))
+    was = copy.deepcopy(network)
     with watched(network) as uses:
-        before = _psnr(network, batches)
+        evaluate({"": _predictor(network)}, batches)
     revived = still(network, uses) if is_still else revive(network, uses, seed=seed)
     if not revived:
         click.echo(f"{checkpoint}: every block does something on {len(batches)} windows; nothing is written")
@@ -153,20 +167,36 @@ def _run(
     for block in revived:
         counts = f"{block.shut} channels never passed its gate, {block.withheld} never left it"
         click.echo(f"{block.name} {'has no weights now' if is_still else 'begins anew'}: {counts}")
-    after = _psnr(network, batches)
-    click.echo(f"PSNR on {len(batches)} windows: {before:.2f} dB before, {after:.2f} dB now")
+    change = _change(was, network, batches)
+    click.echo(
+        f"PSNR on {len(batches)} windows: {change.before:.2f} dB before, {change.now:.2f} dB now; "
+        f"frames differ by {255 * change.largest:.3g} code values at most"
+    )
     save_checkpoint(output, network, assumed=bool(loaded.notices))
     click.echo(f"Next: {'flavr-export --ckpt' if is_still else 'flavr-train --load-from'} {output}")
 
 
-def _psnr(network: Flavr, batches: Sequence[WindowBatch]) -> float:
+def _change(was: Flavr, network: Flavr, batches: Sequence[WindowBatch]) -> _Change:
+    from flavr.validate import evaluate
+
+    largest = 0.0
+
+    def compare(_batch: WindowBatch, made: Mapping[str, Tensor]) -> None:
+        nonlocal largest
+        largest = max(largest, float((made["now"] - made["before"]).abs().max()))
+
+    predictors = {"before": _predictor(was), "now": _predictor(network)}
+    tallies = evaluate(predictors, batches, watch=compare)
+    before, now = (tallies[name].scores.means()["psnr"] for name in predictors)
+    return _Change(before, now, largest)
+
+
+def _predictor(network: Flavr) -> Predictor:
     import torch
 
     from flavr.predictors import TorchPredictor
-    from flavr.validate import evaluate
 
-    tally = evaluate({"": TorchPredictor(network, torch.device("cpu"), "fp32")}, batches)[""]
-    return tally.scores.means()["psnr"]
+    return TorchPredictor(network, torch.device("cpu"), "fp32")
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -202,7 +232,14 @@ _PARAMS: list[click.Parameter] = [
         metavar="N",
         help="Look at so many, evenly spread.",
     ),
-    click.Option(["--seed"], type=int, default=0, show_default=True, help="Of the new weights."),
+    click.Option(
+        ["--seed"],
+        type=click.IntRange(0, 2**63 - 1),  # as of flavr-train
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Of the new weights.",
+    ),
     click.Option(
         ["--still", "is_still"],
         is_flag=True,

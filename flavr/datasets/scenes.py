@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from flavr._files import complete, explained
 from flavr._images import write_png
 from flavr._paths import folders_in, images_in
 from flavr.datasets._roots import find_root
@@ -89,13 +90,10 @@ def write_result(folder: Path, scene: str, frame: Tensor) -> Path:
         DataError: the file cannot be written.
     """
     path = folder / scene / _RESULT
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with explained(path.parent, DataError):
         path.parent.mkdir(parents=True, exist_ok=True)
+    with complete(path, DataError) as partial:
         write_png(partial, frame.permute(1, 2, 0).cpu().numpy())
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror})") from error
     return path
 
 

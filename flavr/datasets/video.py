@@ -97,11 +97,13 @@ def open_video(
         max_windows: at most this many, spread evenly.
 
     Raises:
-        UsageError: a stride or a limit below 1, or a fraction that is none.
+        UsageError: a stride or a limit below 1, a fraction that is none, or a size of other than two sides.
         DataError: no video, one that is broken (all of those are named), no window, or not enough memory.
     """
     strides = (strides,) if isinstance(strides, int) else strides
     min_size = (min_size, min_size) if isinstance(min_size, int) else min_size
+    if len(min_size) != 2:
+        raise UsageError(f"min_size {tuple(min_size)} of video: one number, or height and width, is needed")
     if not strides or min(strides) < 1 or not 0 <= val_fraction < 1:
         raise UsageError(
             f"strides {tuple(strides)}, val_fraction {val_fraction}: strides are 1 or more, fractions below 1"
@@ -149,6 +151,7 @@ def _load(
 ) -> Iterator[_Loaded]:
     """Decode several videos at a time. All that are broken are named in one error."""
     free, taken = _free_memory(), 0
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this machine, each of which does the same
 
     def attempt(video: Video) -> _Loaded | DataError:
         try:
@@ -163,10 +166,11 @@ def _load(
                 broken.append(result)
                 continue
             taken += result.video.frames.nbytes
-            if free is not None and taken > free * _MEMORY_SHARE:
+            if free is not None and taken > free / processes * _MEMORY_SHARE:
                 pool.shutdown(wait=False, cancel_futures=True)
+                shared = f" for {processes} processes, each with its own copy" if processes > 1 else ""
                 raise DataError(
-                    f"the videos need more than the {free / 1e9:.1f} GB of memory that are free; "
+                    f"the videos need more than the {free / 1e9:.1f} GB of memory that are free{shared}; "
                     "use max_side, max_frames or fewer videos"
                 )
             yield result

@@ -237,6 +237,7 @@ _LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(_COUNTS_OR_NONE, (lambda value: value >= 0, "0 or more")),
     **dict.fromkeys(("lr", "clip_grad", "time_limit"), (lambda value: 0 < value < math.inf, "above 0")),
     **dict.fromkeys(("val_fraction", "beta2", "ema"), (lambda value: 0 < value < 1, "between 0 and 1")),
+    "seed": (lambda value: 0 <= value < 2**63, "from 0 to 2**63 - 1"),
     "beta1": (lambda value: 0 <= value < 1, "0 or more and below 1"),
     "outer_rate": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "teacher_share": (lambda value: 0 < value <= 1, "above 0 and at most 1"),

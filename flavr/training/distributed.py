@@ -7,9 +7,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,7 @@ from flavr.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig
 
 INTERRUPTED = 130
 """Exit code of a process that was interrupted and has saved: 128 and SIGINT's number, as in shells."""
@@ -139,7 +140,8 @@ def launch(
     Raises:
         TrainingError: one of them failed; the message is that of the first to fail.
         MemoryError: the same, for want of memory.
-        KeyboardInterrupt: it was interrupted; the processes have been given the time to save.
+        KeyboardInterrupt: it was interrupted; the processes have been given the time to save, for which older
+            versions of PyTorch allow half a minute, whatever is asked.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -161,6 +163,7 @@ def launch(
                 max_restarts=0,
                 monitor_interval=0.1,
                 logs_specs=DefaultLogsSpecs(folder),  # by default it leaves a folder behind
+                **_time_to_save(LaunchConfig),
             )
             results: dict[int, _Result] = elastic_launch(plan, function)(*args)
     except ChildFailedError as error:
@@ -171,6 +174,12 @@ def launch(
     except SignalException as error:
         raise KeyboardInterrupt from error
     return results[0]
+
+
+def _time_to_save(plan: type[LaunchConfig]) -> dict[str, Any]:
+    """For the step or validation batch in progress, and the checkpoint; what takes longer is killed."""
+    known = {option.name for option in fields(plan)}
+    return {"shutdown_timeout": int(_PATIENCE.total_seconds())} if "shutdown_timeout" in known else {}
 
 
 def _error_of(failure: ProcessFailure) -> Exception:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,14 @@ class Muon(Optimizer):
                     update(parameter, parameter.grad, rate, group["betas"])
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, or an older one, in which Adam's `step` is called `steps`."""
+        state = {
+            number: {"step" if name == "steps" else name: value for name, value in values.items()}
+            for number, values in state_dict["state"].items()
+        }
+        super().load_state_dict({**state_dict, "state": state})
+
     def _matrix(self, parameter: Tensor, gradient: Tensor, rate: float, _betas: tuple[float, float]) -> None:
         state = self.state[parameter]
         if not state:
@@ -88,7 +97,7 @@ class Muon(Optimizer):
     def _adam(self, parameter: Tensor, gradient: Tensor, rate: float, betas: tuple[float, float]) -> None:
         state = self.state[parameter]
         if not state:
-            state["steps"] = torch.zeros(())
+            state["step"] = torch.zeros(())  # by this name PyTorch leaves it on the CPU when it is loaded
             state["mean"] = torch.zeros_like(parameter)
             state["square"] = torch.zeros_like(parameter)
         first, second = betas
@@ -98,7 +107,7 @@ class Muon(Optimizer):
             [state["mean"]],
             [state["square"]],
             [],
-            [state["steps"]],
+            [state["step"]],
             amsgrad=False,
             beta1=first,
             beta2=second,

@@ -17,8 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 import flavr
+from flavr._files import complete
+from flavr.errors import TrainingError
 from flavr.training.config import TrainingConfig
-from flavr.training.files import complete, write_bytes
+from flavr.training.files import write_bytes
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -122,7 +124,7 @@ class Report:
 
         if self._writer is not None:
             self._writer.add_image("frame 1 | frame 2 | prediction | truth | 4 x error", strip, step)
-        with complete(self._folder / "validation.png") as partial:
+        with complete(self._folder / "validation.png", TrainingError) as partial:
             write_png(partial, strip.permute(1, 2, 0).contiguous().numpy())
 
 

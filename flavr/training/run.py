@@ -12,6 +12,7 @@ import click
 import torch
 from torch.optim import Adam, Optimizer
 
+from flavr._cli import allow_any_name
 from flavr._winograd import quicken
 from flavr.augment import Augmentation, AugmentedDataset
 from flavr.checkpoints import load_checkpoint
@@ -66,6 +67,7 @@ def train(config: TrainingConfig) -> Outcome:
 
 
 def _work_for_launcher(config: TrainingConfig, deadline: float | None) -> Outcome:
+    allow_any_name()
     outcome = _work(config, deadline)
     if outcome.stop is Stop.INTERRUPT:
         sys.exit(INTERRUPTED)  # the launcher is on its way out, and would not take the outcome
@@ -85,15 +87,15 @@ def _work(config: TrainingConfig, deadline: float | None) -> Outcome:
             raise TrainingError(
                 f"{config.folder} holds a run already; add --resume to go on with it, or another --exp-name"
             )
-        network, start = _network(config, ranks)
+        network, start = _network(config, ranks, report)
         data = _open_data(config, network.config.n_outputs, ranks)
         batches = _batches(config, data.train, ranks)
         channels_last = _channels_last(config, network.config.width, ranks.device)
         winograd = _winograd(config, ranks.device)
-        teacher = _teacher(config, network, ranks, channels_last=channels_last, winograd=winograd)
+        teacher = _teacher(config, network, ranks, report, channels_last=channels_last, winograd=winograd)
         if winograd:
             quicken(network)
-        state = _state(config, network.to(ranks.device), batches, ranks, channels_last=channels_last)
+        state = _state(config, network.to(ranks.device), start, batches, ranks, channels_last=channels_last)
         indices = evenly(len(data.validation), config.val_windows)
         _check_sizes(data.validation, indices, loss)
         validator = Validator(
@@ -156,6 +158,7 @@ class _Start:
 
     title: str
     skipped: tuple[str, ...] = ()  # tensors of --pretrained that could not be used
+    assumed: bool = False  # the network's join: see `flavr.save_checkpoint`
 
     def lines(self) -> list[str]:
         """The first of those tensors, for people."""
@@ -164,7 +167,7 @@ class _Start:
         return [f"            without {line}" for line in shown]
 
 
-def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, _Start]:
+def _network(config: TrainingConfig, ranks: Ranks, report: Report) -> tuple[Flavr, _Start]:
     """The network with its first weights, and where they come from; a resumed run's are loaded later."""
     source = config.checkpoint if config.resume else config.load_from
     if source is not None:
@@ -173,7 +176,9 @@ def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, _Start]:
         checkpoint = load_checkpoint(source)
         network = Flavr(config.accept(checkpoint.config, source))
         network.load_state_dict(checkpoint.state_dict)
-        start = _Start(str(source))
+        notices = checkpoint.notices if config.join is None else ()  # all that is ever assumed
+        report.say(*(f"note: {source}: {line}" for line in notices))
+        start = _Start(str(source), assumed=bool(notices))
     else:
         network = Flavr(config.new_network())
         initialise(network, config.init, config.seed)
@@ -187,11 +192,19 @@ def _network(config: TrainingConfig, ranks: Ranks) -> tuple[Flavr, _Start]:
 
 
 def _teacher(
-    config: TrainingConfig, student: Flavr, ranks: Ranks, *, channels_last: bool, winograd: bool
+    config: TrainingConfig,
+    student: Flavr,
+    ranks: Ranks,
+    report: Report,
+    *,
+    channels_last: bool,
+    winograd: bool,
 ) -> Teacher | None:
     if config.teacher is None:
         return None
-    network = load_checkpoint(config.teacher).network().requires_grad_(False)
+    checkpoint = load_checkpoint(config.teacher)
+    report.say(*(f"note: {config.teacher}: {line}" for line in checkpoint.notices))
+    network = checkpoint.network().requires_grad_(False)
     if network.config.factor != student.config.factor:
         raise UsageError(
             f"--teacher {config.teacher} is a {network.config.factor}x network; one of "
@@ -285,7 +298,13 @@ def _batches(config: TrainingConfig, dataset: InterpolationDataset, ranks: Ranks
 
 
 def _state(
-    config: TrainingConfig, network: Flavr, batches: Batches, ranks: Ranks, *, channels_last: bool
+    config: TrainingConfig,
+    network: Flavr,
+    start: _Start,
+    batches: Batches,
+    ranks: Ranks,
+    *,
+    channels_last: bool,
 ) -> RunState:
     if channels_last:
         _innermost_channels(network)
@@ -299,6 +318,7 @@ def _state(
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.precision == "fp16"),
         ema=None if config.ema is None else Ema(network, config.ema),
         asked=asked_of(config),
+        assumed=start.assumed,
     )
     if config.resume:
         state.restore(read_state(config.checkpoint), config.checkpoint)

@@ -62,14 +62,16 @@ class Cosine:
     """Up in a straight line, then down along half a cosine to a hundredth at the run's last step.
 
     The rate depends on the step alone, so that a run cut into several resumed ones follows the same curve.
+    Only the warm-up is kept as first planned: a run that is made longer would else be back in it.
     """
 
     def __init__(self, optimizer: Optimizer, config: TrainingConfig, total_steps: int) -> None:
         self._optimizer = optimizer
         self._peak = config.lr
         self._total = total_steps
-        asked = config.warmup_steps
-        self._warmup = min(1000, total_steps // 20) if asked is None else min(asked, total_steps)
+        self._asked = config.warmup_steps
+        asked = min(1000, total_steps // 20) if self._asked is None else self._asked
+        self._warmup = min(asked, total_steps)
 
     def before_step(self, step: int) -> None:
         for group in self._optimizer.param_groups:
@@ -89,10 +91,12 @@ class Cosine:
         """Nor do those before."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {"warmup": self._warmup}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """There is none."""
+        """The warm-up is that of before, unless one is asked for now; older runs do not say."""
+        if self._asked is None:
+            self._warmup = min(int(state.get("warmup", self._warmup)), self._total)
 
 
 class Trapezoid(Cosine):

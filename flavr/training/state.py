@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from flavr.checkpoints import SAFE_TYPES
+from flavr.checkpoints import SAFE_TYPES, declaration
 from flavr.errors import TrainingError
 from flavr.network import Flavr
 from flavr.training.config import TrainingConfig, option
@@ -47,6 +47,7 @@ class RunState:
     ema: Ema | None = None
     position: Position = field(default_factory=Position)
     asked: Mapping[str, Any] = field(default_factory=dict)  # what the schedule depends on: see `asked_of`
+    assumed: bool = False  # the network's join: see `flavr.save_checkpoint`
     notices: list[str] = field(default_factory=list)  # what a resumed run does otherwise than before
 
     @property
@@ -121,9 +122,9 @@ class RunState:
             if "share" in values:  # of Muon's
                 group["share"] = values["share"]
             group["lr"] = values["lr"] if anew else group["lr"]
-        if not anew:
+        if "schedule" not in changed:
             self.schedule.load_state_dict(dict(extra["schedule"]))
-        if "loss" in changed:
+        if not changed.keys().isdisjoint({"lr", "loss"}):
             self.schedule.forget_losses()
         for name, value in changed.items():
             self.notices.append(f"{option(name)} is {value} from here on; it was {before[name]}")
@@ -138,7 +139,7 @@ class RunState:
             "optimizer": self.optimizer.state_dict(),
             "lr": self.lr,
             "best_psnr": self.position.best_psnr or 0.0,  # 0, as the published scripts begin
-            "flavr": asdict(self.network.config),
+            "flavr": declaration(self.network.config, assumed=self.assumed),
             _EXTRA: {
                 "version": _VERSION,
                 "optimizer": _name(self.optimizer),

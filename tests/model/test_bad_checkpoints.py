@@ -235,10 +235,19 @@ def test_tensors_with_odd_names_are_another_network(saved: Callable[..., Path]) 
             "does not fit FLAVR unet_18 width 4: not plain floating point decoder.0.conv.0.bias "
             "(torch.float32, torch.sparse_coo)",
         ),
+        (
+            {"decoder.0.conv.0.bias": torch.zeros(16, device="meta")},
+            "does not fit FLAVR unet_18 width 4: not plain floating point decoder.0.conv.0.bias "
+            "(torch.float32, torch.strided, meta)",
+        ),
+        (
+            {"encoder.stem.0.weight": torch.zeros(1).expand(2**33, 3, 3, 7, 7)},
+            "is not a FLAVR network: none can be built of width 8589934592 for 1 new frames",
+        ),
     ],
     ids=[
         "stem_rank", "outputs", "no_outputs", "no_channels", "no_outconv", "missing", "misshapen", "extra",
-        "all_at_once", "depth", "no_depth", "nan", "overflow", "int8", "sparse",
+        "all_at_once", "depth", "no_depth", "nan", "overflow", "int8", "sparse", "no_numbers", "endless",
     ],
 )  # fmt: skip
 def test_the_first_tensors_that_do_not_fit_are_named(
@@ -247,6 +256,22 @@ def test_the_first_tensors_that_do_not_fit_are_named(
     state = {**tiny_network(PLAIN).state_dict(), **change}
     path = saved({key: tensor for key, tensor in state.items() if tensor is not None})
     assert refusal(path) == message
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_nested_tensor_counts_as_missing(tiny_network: MakeNetwork, saved: Callable[..., Path]) -> None:
+    nested = torch.nested.nested_tensor([torch.zeros(3), torch.zeros(4)])
+    state = {**tiny_network(PLAIN).state_dict(), "decoder.0.conv.0.bias": nested}
+    assert refusal(saved(state)) == "does not fit FLAVR unet_18 width 4: missing decoder.0.conv.0.bias"
+
+
+@pytest.mark.parametrize("counter", [torch.tensor(3, device="meta"), torch.tensor(3).to_sparse()])
+def test_a_counter_that_holds_no_plain_number_is_named(
+    counter: Tensor, tiny_network: MakeNetwork, saved: Callable[..., Path]
+) -> None:
+    key = "encoder.stem.1.num_batches_tracked"
+    state = {**tiny_network(FlavrConfig(width=4, batchnorm=True)).state_dict(), key: counter}
+    assert key in refusal(saved(state))
 
 
 def test_infer_config_explains_what_it_cannot_read() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from checkpoint_layouts import LAYOUTS, mmagic, prefixed, published
-from flavr import Flavr, FlavrConfig, infer_config, load_checkpoint, save_checkpoint
+from flavr import CheckpointError, Flavr, FlavrConfig, infer_config, load_checkpoint, save_checkpoint
 from flavr.checkpoints import file_sha256
 
 MakeNetwork = Callable[[FlavrConfig], Flavr]
@@ -109,8 +111,10 @@ def test_training_facts_are_kept(tiny_network: MakeNetwork, saved: Callable[...,
         (torch.tensor(3), torch.tensor([30.5]), (3, 30.5)),
         ("three", None, (None, None)),
         (float("nan"), float("inf"), (None, None)),
+        (10**400, torch.zeros(1, device="meta"), (None, None)),
+        (np.float64("inf"), torch.tensor(1 + 2j), (None, None)),
     ],
-    ids=["numpy", "tensor", "absent", "not_finite"],
+    ids=["numpy", "tensor", "absent", "not_finite", "no_float", "not_real"],
 )
 def test_training_facts_of_any_type_do_no_harm(
     epoch: object,
@@ -191,12 +195,12 @@ def test_an_interrupted_save_keeps_the_last_checkpoint(
     save_checkpoint(path, tiny_network(PLAIN))
     before = path.read_bytes()
 
-    def full_disk(_: object, target: Path) -> None:
-        target.write_bytes(b"half")
-        raise OSError("No space left on device")
+    def full_disk(_: object, target: IO[bytes]) -> None:
+        target.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="the disk is full; the previous one is untouched"):
         save_checkpoint(path, tiny_network(FlavrConfig(width=4, factor=8)))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

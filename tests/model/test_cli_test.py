@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from flavr import FlavrConfig
+from flavr import FlavrConfig, cli_test
 from flavr._image_saver import image_saver
 from flavr.cli_test import main
 from flavr.validate import WindowBatch
@@ -74,6 +74,20 @@ def test_the_documented_line_prints_both_definitions_and_the_baseline(
     psnr, ssim = (float(cell) for cell in row.split("|")[1:])
     assert psnr == pytest.approx(float(rows["FLAVR"][2]), abs=0.01)
     assert ssim == pytest.approx(float(rows["FLAVR"][3]), abs=1e-4)
+
+
+def test_results_are_in_the_file_before_they_are_printed(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as to a pipe that is closed: hours of testing were lost."""
+
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli_test, "_report", fail)
+    json_file = tmp_path / "scores.json"
+    assert run("--load-from", checkpoint, "--max-windows", 1, "--json", json_file) == 1
+    assert _scores(json_file)["windows"] == 1
 
 
 def test_videos_weigh_the_same_however_long_they_are(

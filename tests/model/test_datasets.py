@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from flavr._images import examine
 from flavr.datasets import DATASETS, InterpolationDataset, dataset_name, open_dataset
 from flavr.datasets.base import Split
 from flavr.datasets.scenes import write_result
@@ -290,6 +293,15 @@ def test_roots_that_hold_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file"):
         open_dataset(name, tmp_path / "file", split)
+
+
+def test_a_png_that_claims_more_pixels_than_opencv_takes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    write_frame(path, 1)
+    data = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 70_000, 70_000) + data[24:29]
+    path.write_bytes(data[:12] + header + zlib.crc32(header).to_bytes(4) + data[33:])
+    assert examine(path, decode=True) == f"{path} is not an image that can be read, or is damaged"
 
 
 def test_clips_too_short_for_the_factor(roots: Callable[[str], Path]) -> None:

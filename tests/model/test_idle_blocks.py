@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -197,6 +198,9 @@ def test_the_program_takes_the_weights_out(tiny_vimeo: Path, tmp_path: Path) -> 
     assert first == f"{WITHHELD} has no weights now: 3 channels never passed its gate, 1 never left it"
     before, after = (part.split()[-1] for part in cost.split(" dB")[:2])
     assert before == after
+    moved = re.search(r"frames differ by (\S+) code values at most$", cost)
+    assert moved is not None
+    assert float(moved[1]) < 1e-2
     assert following == f"Next: flavr-export --ckpt {new}"
 
 
@@ -207,3 +211,9 @@ def test_the_program_refuses_to_write_over_a_file(tiny_vimeo: Path, tmp_path: Pa
     assert done.stderr == f"error: {tmp_path / 'old.pth'} exists; choose another name\n"
     done = program(tmp_path / "old.pth", "--data-root", tiny_vimeo, "-o", tmp_path / "new.safetensors")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_a_seed_that_is_too_long_is_refused(tiny_vimeo: Path, tmp_path: Path) -> None:
+    done = program("old.pth", "--data-root", tiny_vimeo, "-o", tmp_path / "new.pth", "--seed", 2**63)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "9223372036854775808 is not in the range" in done.stderr

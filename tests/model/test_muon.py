@@ -76,6 +76,28 @@ def test_a_convolution_is_learnt() -> None:
     assert losses[-1] < losses[0] / 10
 
 
+def test_the_count_of_steps_stays_on_the_cpu_when_it_is_loaded() -> None:
+    """On a GPU, Adam waited for it twice per tensor. The meta device stands in for one."""
+
+    def optimizer(device: str) -> Muon:
+        bias = nn.Parameter(torch.zeros(3, device=device))
+        bias.grad = torch.ones(3, device=device)
+        return Muon([("bias", bias)], lr=1e-3, betas=(0.9, 0.99))
+
+    first = optimizer("cpu")
+    first.step()
+    now = first.state_dict()
+    older = {("steps" if name == "step" else name): value for name, value in now["state"][0].items()}
+    for content in (now, {**now, "state": {0: older}}):
+        resumed = optimizer("meta")
+        resumed.load_state_dict(content)
+        (state,) = resumed.state.values()
+        assert {name: value.device.type for name, value in state.items()} == {
+            "step": "cpu", "mean": "meta", "square": "meta"
+        }  # fmt: skip
+        assert state["step"] == 1
+
+
 def test_first_and_last_layers_and_gates_take_their_share_of_the_rate() -> None:
     networks = [Flavr(FlavrConfig(width=16, encoder_bias=True)) for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())

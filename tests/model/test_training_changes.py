@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from flavr import Flavr, FlavrConfig, load_checkpoint
 from flavr.errors import TrainingError
 from flavr.training.config import TrainingConfig
 from flavr.training.run import train
@@ -79,6 +80,14 @@ def test_another_schedule_begins_at_its_own_rate(new_config: NewConfig) -> None:
     assert _rates(other)[-1] == 1e-3
 
 
+def test_another_rate_or_length_does_not_change_the_warm_up(new_config: NewConfig) -> None:
+    config = new_config("run", max_epoch=1, schedule="cosine", warmup_steps=2)
+    train(config)
+    other = replace(config, resume=True, max_epoch=2, lr=5e-4, warmup_steps=None)
+    train(other)
+    assert read_state(other.checkpoint)["training"]["schedule"] == {"warmup": 2}
+
+
 def test_a_rate_that_was_halved_stays_so(new_config: NewConfig) -> None:
     """Steps of next to nothing, so the loss hardly falls; PyTorch's threshold does not count that."""
     config = new_config("run", max_epoch=7, lr=1e-7)
@@ -94,6 +103,36 @@ def test_another_loss_is_not_compared_with_those_before(new_config: NewConfig) -
     train(other)
     state = read_state(other.checkpoint)["training"]["schedule"]
     assert (state["best"] > 1, state["num_bad_epochs"]) == (True, 0)
+
+
+def test_what_is_assumed_of_weights_is_told_and_not_saved_as_a_fact(
+    new_config: NewConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody had said that they are joined by adding; what was trained from them did."""
+    bare = tmp_path / "bare.pth"
+    torch.save(Flavr(FlavrConfig(width=4, join="none")).state_dict(), bare)
+    told = "joinType add is assumed: add and none have the same tensors"
+    config = new_config("run", load_from=bare, max_epoch=1)
+    train(config)
+    assert f"note: {bare}: {told}\n" in capsys.readouterr().out
+    resumed = replace(config, resume=True, max_epoch=2)
+    train(resumed)
+    assert f"note: {config.checkpoint}: {told}\n" in capsys.readouterr().out
+    for file in (config.checkpoint, config.best):
+        assert load_checkpoint(file).notices == (told,)
+    train(replace(resumed, max_epoch=3, join="add"))
+    assert told not in capsys.readouterr().out
+    assert load_checkpoint(config.checkpoint).notices == ()
+
+
+def test_what_is_assumed_of_a_teacher_is_told(
+    new_config: NewConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(Flavr(FlavrConfig(width=4, join="none")).state_dict(), tmp_path / "bare.pth")
+    config = new_config("run", teacher=tmp_path / "bare.pth", max_epoch=1)
+    train(config)
+    assert f"note: {config.teacher}: joinType add is assumed" in capsys.readouterr().out
+    assert load_checkpoint(config.checkpoint).notices == ()
 
 
 def test_other_windows_to_validate_on_begin_the_best_anew(

@@ -174,6 +174,27 @@ def test_trapezoid_stays_level_until_the_last_fifth() -> None:
     assert longer[:81] == rates[:81]  # so a run can be made longer while it is level
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "trapezoid"])
+def test_a_run_made_longer_keeps_its_warm_up(schedule: str) -> None:
+    """It was a twentieth of the new length, so that a run could be back in it."""
+
+    def resumed(state: dict[str, Any], **options: Any) -> float:
+        """The rate at step 100 of 4000."""
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+        config = TrainingConfig(data_root=Path(), schedule=schedule, lr=1.0, **options)  # type: ignore[arg-type]
+        rate = SCHEDULES[schedule](optimizer, config, 4000)
+        rate.load_state_dict(state)
+        rate.before_step(100)
+        return float(optimizer.param_groups[0]["lr"])
+
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    config = TrainingConfig(data_root=Path(), schedule=schedule)  # type: ignore[arg-type]
+    state = SCHEDULES[schedule](optimizer, config, 400).state_dict()
+    assert resumed(state) == pytest.approx(1, abs=0.01)
+    assert resumed(state, warmup_steps=202) == pytest.approx(0.5)
+    assert resumed({}) == pytest.approx(101 / 200)  # as a run of an older flavr goes on
+
+
 def test_ema_is_the_running_mean_of_weights() -> None:
     network = Flavr(TINY)
     name, parameter = next(iter(network.named_parameters()))
@@ -279,6 +300,8 @@ def test_pretrained_that_fits_nowhere_is_refused(tmp_path: Path) -> None:
         ({"ema": 1.0}, "--ema 1.0: it must be between 0 and 1"),
         ({"warmup_steps": 5}, "--warmup-steps belongs to --schedule cosine"),
         ({"load_from": Path("a"), "pretrained": Path("b")}, "give one"),
+        ({"seed": 2**63}, "--seed 9223372036854775808: it must be from 0 to 2**63 - 1"),
+        ({"seed": -1}, "--seed -1: it must be from 0 to 2**63 - 1"),
         ({"exp_name": "../elsewhere"}, "--exp-name ../elsewhere: a folder's name is needed"),
     ],
 )
