@@ -62,8 +62,7 @@ class VideoReader:
             self._timeline = self._scan(container, stream)
         with open_media(self._path) as container:
             stream = _video_stream(container, self._path)
-            first = self._first_frame(container, stream)
-            self._describe(container, stream, first)
+            self._describe(container, stream, self._first_frame(container, stream))
 
     @property
     def info(self) -> StreamInfo:
@@ -227,8 +226,8 @@ class VideoReader:
             for s in (stream, *container.streams.audio)
             if s.start_time is not None and s.time_base is not None
         ]
-        # A transport stream's clock starts anywhere, so the earliest stream sets zero. Before zero lies only
-        # what decoders drop (audio priming), and that must stay there.
+        # A transport stream's clock starts anywhere: the earliest stream sets zero. Before it lies only what
+        # decoders drop (audio priming), and that must stay there.
         origin = max(Fraction(0), min(starts, default=Fraction(0)))
         end = timeline.end
         if stream.duration is not None and stream.time_base is not None:

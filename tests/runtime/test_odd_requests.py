@@ -121,6 +121,30 @@ def test_a_video_without_a_suffix_becomes_one_with(
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
+@pytest.mark.parametrize(("name", "folder"), [(".", "empty"), ("frames.v1/", ""), ("link", "")])
+def test_any_name_of_a_folder_will_do(
+    name: str, folder: str, average: Path, clip_plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / folder)
+    result = run(clip_plain, "-o", name, "--model", average)
+    assert result.exit_code == 0, result.output
+    written = {".": "empty", "frames.v1/": "frames.v1", "link": "real"}[name]
+    assert len(list((tmp_path / written).iterdir())) == 23
+
+
+def test_an_input_that_cannot_be_written_again_becomes_mp4(
+    average: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = render_clip(tmp_path / "old.avi", codec="mpeg4")
+    monkeypatch.chdir(tmp_path)
+    result = run(clip, "--model", average)
+    assert result.exit_code == 0, result.output
+    assert rate_of(tmp_path / "old_2x.mp4") == 50
+
+
 def test_brackets_in_a_folders_name_are_no_wildcard(tmp_path: Path) -> None:
     folder = tmp_path / "Shot [v2]"
     folder.mkdir()

@@ -335,28 +335,6 @@ def test_a_terminated_run_leaves_no_half_written_file(clip_with_audio: Path, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "folder"), [(".", "empty"), ("frames.v1/", ""), ("link", "")])
-def test_any_name_of_a_folder_will_do(
-    name: str, folder: str, average: Path, clip_plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    monkeypatch.chdir(tmp_path / folder)
-    run_well(clip_plain, "-o", name, "--model", average)
-    written = {".": "empty", "frames.v1/": "frames.v1", "link": "real"}[name]
-    assert len(list((tmp_path / written).iterdir())) == 23
-
-
-def test_an_input_that_cannot_be_written_again_becomes_mp4(
-    average: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = render_clip(tmp_path / "old.avi", codec="mpeg4")
-    monkeypatch.chdir(tmp_path)
-    run_well(clip, "--model", average)
-    assert len(decoded(tmp_path / "old_2x.mp4")) == 23
-
-
 def test_sound_is_kept_where_slow_motion_slows_nothing(
     average: Path, clip_with_audio: Path, tmp_path: Path
 ) -> None:
