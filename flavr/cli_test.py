@@ -113,7 +113,8 @@ _SECTIONS = {
             default="vimeo90K_septuplet",
             show_default=True,
             metavar="NAME",
-            help="vimeo90K_septuplet, gopro, ucf101, davis, middlebury, or video: any folder of videos.",
+            help="vimeo90K_septuplet, gopro, ucf101, davis, middlebury, or video: any folder of videos, of "
+            "which a tenth is scored (--data-option val_fraction=0.5: half).",
         ),
         click.Option(["--split"], type=click.Choice(["test", "train"]), default="test", show_default=True),
         click.Option(
@@ -168,7 +169,8 @@ _SECTIONS = {
         click.Option(
             ["--provider"],
             type=click.Choice(_PROVIDERS),
-            help="An .onnx file: what to run it on; nothing falls back in silence.  [default: cpu]",
+            help="An .onnx file: what to run it on; refused where that cannot load the file. "
+            "flavr-run names nodes that are left to the CPU.  [default: cpu]",
         ),
     ],
     "Results": [

@@ -137,14 +137,14 @@ class OnnxProvider:
 
 
 PROVIDERS: Mapping[str, OnnxProvider] = {
-    "cpu": OnnxProvider(("CPUExecutionProvider",), "flavr[cpu]"),
-    "cuda": OnnxProvider(("CUDAExecutionProvider",), "flavr[cuda]"),
-    "tensorrt": OnnxProvider(("TensorrtExecutionProvider",), "flavr[cuda]"),
-    "rocm": OnnxProvider(("MIGraphXExecutionProvider", "ROCMExecutionProvider"), "flavr[rocm]"),
-    "migraphx": OnnxProvider(("MIGraphXExecutionProvider",), "flavr[rocm]"),
-    "openvino": OnnxProvider(("OpenVINOExecutionProvider",), "flavr[openvino]"),
-    "directml": OnnxProvider(("DmlExecutionProvider",), "flavr[directml]"),
-    "coreml": OnnxProvider(("CoreMLExecutionProvider",), "flavr[cpu]"),
+    "cpu": OnnxProvider(("CPUExecutionProvider",), "'flavr[cpu]'"),
+    "cuda": OnnxProvider(("CUDAExecutionProvider",), "'flavr[cuda]'"),
+    "tensorrt": OnnxProvider(("TensorrtExecutionProvider",), "'flavr[cuda]' 'tensorrt-cu13==10.*'"),
+    "rocm": OnnxProvider(("MIGraphXExecutionProvider", "ROCMExecutionProvider"), "'flavr[rocm]'"),
+    "migraphx": OnnxProvider(("MIGraphXExecutionProvider",), "'flavr[rocm]'"),
+    "openvino": OnnxProvider(("OpenVINOExecutionProvider",), "'flavr[openvino]'"),
+    "directml": OnnxProvider(("DmlExecutionProvider",), "'flavr[directml]'"),
+    "coreml": OnnxProvider(("CoreMLExecutionProvider",), "'flavr[cpu]'"),
 }
 
 
@@ -168,7 +168,7 @@ class OnnxPredictor:
         self.engine = next((engine for engine in row.engines if engine in available), "")
         if not self.engine:
             raise TrainingError(
-                f"--provider {provider} is not in this ONNX Runtime; pip install '{row.pip}' brings it"
+                f"--provider {provider} is not in this ONNX Runtime; pip install {row.pip} brings it"
             )
         if provider in ("cuda", "tensorrt") and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA and cuDNN from pip lie where the dynamic linker does not look

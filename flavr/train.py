@@ -26,8 +26,8 @@ Examples:
   A small network on your own videos, with one GPU:
     flavr-train --dataset video --data-root clips --width 16 --init blend --cache device --precision bf16 \\
         --schedule cosine --ema 0.999 --max-epoch 60 --steps-per-epoch 500 --permute-channels
-  The same again from a file, with what differs on the command line:
-    flavr-train --config recipes/flavr-lite.toml --data-root clips
+  The recipe of the network that ships, from the start and on a GPU; the command line wins over the file:
+    flavr-train --config recipes/flavr-lite.toml --data-root clips --init blend --max-epoch 60 --num-gpu 1
   A first try, without a GPU:
     flavr-data render -o datasets/mini
     flavr-train --data-root datasets/mini --width 16 --init blend --crop 64 --batch-size 4 \\

@@ -24,7 +24,7 @@ Examples:
   flavr-bench --ckpt model.pth --backend ort-cpu,torch-eager --data datasets/vimeo_septuplet --windows 100
   flavr-bench --ckpt model.pth --precision fp32,int8 --calibrate clips --fail-below loss=0.2
   flavr-bench compare before/report.json after/report.json --fail-below slowdown=10
-  flavr-bench table benchmarks/results/*.json --into README.md
+  flavr-bench table benchmarks/results/report-*.json --into README.md
   flavr-bench plot report.json -o speed-quality.svg
 """
 
@@ -87,7 +87,7 @@ def _graphs() -> tuple[str, ...]:
     default="conv2d",
     show_default=True,
     metavar="LIST",
-    help="Of a checkpoint's exports: as flavr-export --graph.",
+    help="Of a checkpoint's exports: conv2d, conv3d, winograd; several with commas.",
 )
 @click.option(
     "--size",
@@ -130,8 +130,8 @@ def _graphs() -> tuple[str, ...]:
     default="mini",
     show_default=True,
     metavar="mini|none|FOLDER|NAME:FOLDER",
-    help="What quality is measured on: rendered scenes, nothing, a folder in Vimeo's layout or of videos, or "
-    "a data set that flavr-test knows.",
+    help="What quality is measured on: rendered scenes, nothing, a folder in Vimeo's layout or of videos (a "
+    "tenth of them is scored), or a data set that flavr-test knows.",
 )
 @click.option(
     "--data-option",
@@ -315,9 +315,9 @@ def compare(before: Path, after: Path, gates: tuple[tuple[str, float], ...]) -> 
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
-  flavr-bench table benchmarks/results/*.json
-  flavr-bench table benchmarks/results/*.json --into README.md
-  flavr-bench table benchmarks/results/*.json --into README.md --check
+  flavr-bench table benchmarks/results/report-*.json
+  flavr-bench table benchmarks/results/report-*.json --into README.md
+  flavr-bench table benchmarks/results/report-*.json --into README.md --check
 """,
 )
 @click.argument("reports", type=_FILE, nargs=-1, required=True, metavar="REPORT.json...")

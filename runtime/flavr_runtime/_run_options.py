@@ -113,7 +113,8 @@ class EngineOptions:
         type=click.Choice(PROVIDER_CHOICES),
         default="auto",
         show_default=True,
-        help="What to run on; auto takes the fastest that works here. See flavr-providers.",
+        help="What to run on; auto takes the first that works of cuda, rocm, directml, coreml, "
+        "openvino and cpu. See flavr-providers.",
     )
     threads: int | None = option(
         "--threads",

@@ -21,7 +21,7 @@ EXIT_DAMAGED = 3
 _EXAMPLES = """
 \b
 Examples:
-  flavr-run clip.mp4                                 clip_2x.mp4, on the fastest provider that works here
+  flavr-run clip.mp4                                 clip_2x.mp4, on the first provider that works here
   flavr-run clip.mp4 -o smooth.mkv --factor 4 --provider rocm
   flavr-run clip.mp4 -o smooth.mp4 --fps 60          from any rate, 24000/1001 too
   flavr-run clip.mp4 -o slow.mp4 --factor 8 --slowmo

@@ -58,7 +58,7 @@ class Interpolator:
             model: a file written by flavr-export; None takes the small 2x network that ships with flavr, in
                 the form that the provider runs fastest.
             deep: without a model, whether pictures have more than 8 bits, and new ones are to have them too.
-            provider: auto (the fastest that works here), cpu, cuda, rocm, ... as `flavr-providers` lists, or
+            provider: auto (the first that works here), cpu, cuda, rocm, ... as `flavr-providers` lists, or
                 what `select` returned.
             provider_options: the provider's own, by ONNX Runtime's names: {"device_id": "1"}.
             threads: CPU threads for one window; None takes one per physical core that this process may use.
