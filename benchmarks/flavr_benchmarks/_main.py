@@ -8,7 +8,7 @@ import sys
 import click
 
 from flavr_benchmarks.errors import BenchError, GateError, UsageError
-from flavr_runtime._cli import interrupt_on_termination
+from flavr_runtime._cli import allow_any_name, interrupt_on_termination
 from flavr_runtime.errors import FlavrRuntimeError
 from flavr_runtime.errors import UsageError as RuntimeUsageError
 
@@ -21,8 +21,6 @@ def run_program(command: click.Command, name: str) -> None:
 
     FLAVR_DEBUG=1 lets errors through, for the traceback.
     """
-    from flavr._cli import allow_any_name
-
     debug = os.environ.get("FLAVR_DEBUG", "0") not in {"", "0"}
     allow_any_name()
     interrupt_on_termination()

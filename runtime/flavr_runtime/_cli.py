@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import io
 import os
 import signal
 import sys
@@ -66,6 +67,15 @@ class Command(click.Command):
         except click.UsageError as error:
             click.echo(f"error: {error.format_message().rstrip('.')}; see {info_name} --help", err=True)
             raise SystemExit(error.exit_code) from None
+
+
+def allow_any_name() -> None:
+    """Print what standard output's encoding lacks, such as a file's name that is no UTF-8, as \\udce9.
+
+    A strict one, Python's default, would end the program there.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def interrupt_on_termination() -> None:

@@ -191,7 +191,7 @@ def option_names(options: EngineOptions) -> list[str]:
     return [each.name for each in fields(options)]
 
 
-def overridden(options: _Options, given: Mapping[str, str], provider: str) -> _Options:
+def overridden(options: _Options, given: Mapping[str, object], provider: str) -> _Options:
     """The options with those that a user gave.
 
     Raises:
@@ -208,7 +208,8 @@ def overridden(options: _Options, given: Mapping[str, str], provider: str) -> _O
     return replace(options, **parsed)
 
 
-def _parsed(text: str, kind: Any, what: str) -> object:
+def _parsed(given: object, kind: Any, what: str) -> object:
+    text = str(given)  # from Python it may be a number or a truth value
     kinds = [each for each in get_args(kind) or (kind,) if each is not NoneType]
     if get_origin(kind) is Literal or get_origin(kinds[0]) is Literal:
         choices = get_args(kind if get_origin(kind) is Literal else kinds[0])

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flavr_runtime._cli import Command, cli_errors, interrupt_on_termination, version_option
+from flavr_runtime._cli import (
+    Command,
+    allow_any_name,
+    cli_errors,
+    interrupt_on_termination,
+    version_option,
+)
 from flavr_runtime._option_groups import add_options, read_options
 from flavr_runtime._run_options import RunOptions
 
 if TYPE_CHECKING:
     from flavr_runtime._job import Job
+    from flavr_runtime.pipeline import Progress
 
 EXIT_DAMAGED = 3
 """The result is complete, but parts of the input could not be read."""
@@ -65,6 +72,7 @@ def command(input: Path, output: str | None, **values: object) -> None:  # noqa:
 def main() -> None:
     """The entry point of `flavr-run`."""
     interrupt_on_termination()
+    allow_any_name()
     command(prog_name="flavr-run")
 
 
@@ -100,12 +108,12 @@ def _run(job: Job, options: RunOptions) -> None:
         tile=engine.tile,
         ensemble=engine.ensemble,
     )
-    tiling = interpolator.tiling(info.height, info.width)
-    job.work.identify({**interpolator.identity, "the tiles": str(tiling)})
+    job.work.identify(interpolator.identity)
     memory = memory_text(job, interpolator)
     if not quiet:
         print_plan(job, interpolator, memory)
     interpolator.warm_up()
+    job.work.identify({"the tiles": str(interpolator.tiling(info.height, info.width))})
     if options.report.dry_run:
         smooth = options.scenes.duplicates == "smooth"
         print_estimate(job, estimated(job, interpolator), memory, smooth=smooth)
@@ -115,8 +123,14 @@ def _run(job: Job, options: RunOptions) -> None:
         profiled() as profile,
         spent("open and finish"),  # entering and leaving the sink tries the encoder, and joins what it made
         job.sink,
-        progress_bar(quiet=quiet) as on_progress,
+        progress_bar(quiet=quiet) as shown,
     ):
+
+        def on_frame(progress: Progress) -> None:
+            shown(progress)
+            # Smaller, where one did not fit: what follows is not what whole pictures would have become.
+            job.work.amend("the tiles", str(interpolator.tiling(info.height, info.width)))
+
         result = interpolate(
             job.source,
             job.sink,
@@ -125,7 +139,7 @@ def _run(job: Job, options: RunOptions) -> None:
             mark_cuts=job.mark_cuts,
             cut_mode=options.scenes.cut_mode,
             duplicates=options.scenes.duplicates,
-            on_progress=on_progress,
+            on_progress=on_frame,
         )
     if not quiet:
         print_result(job, result, interpolator)

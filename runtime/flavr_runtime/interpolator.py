@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flavr_runtime.engine_cache import default_cache_folder
 from flavr_runtime.ensemble import VIEWS, check_ensemble, mean_over
-from flavr_runtime.errors import InputError, UsageError
+from flavr_runtime.errors import InputError, ModelError, UsageError
 from flavr_runtime.frames import Frame, Rgb
 from flavr_runtime.memory import WINDOW_SHARE, available_bytes, loaded_bytes
 from flavr_runtime.model_info import ModelInfo, read_model_info
@@ -44,7 +44,7 @@ class Interpolator:
         *,
         deep: bool = False,
         provider: Selected | str = "auto",
-        provider_options: Mapping[str, str] | None = None,
+        provider_options: Mapping[str, object] | None = None,
         threads: int | None = None,
         size: tuple[int, int] | None = None,
         cache: Path | str | None = None,
@@ -82,6 +82,8 @@ class Interpolator:
             raise UsageError(f"threads {threads}: one is needed at least; leave it out for one per core")
         check_ensemble(ensemble)
         self._views = VIEWS[:ensemble]
+        if isinstance(provider, Selected) and provider_options:
+            raise UsageError("provider_options are for a provider by name; select(name, options) takes them")
         selected = provider if isinstance(provider, Selected) else select(provider, provider_options)
         if model is None:
             model = shipped_model(selected.graph, deep=deep)
@@ -228,7 +230,11 @@ class Interpolator:
         if len(self._views) > 1:
             f0, f1, f2, f3 = (frame.rgb for frame in window)
             return self.between(f0, f1, f2, f3)
-        return self._tiles.run([self._prepared(frame) for frame in window])
+        try:
+            prepared = [self._prepared(frame) for frame in window]
+        except (ModelError, MemoryError):  # if it was no other thread's, it happens again below
+            return self._tiles.run([frame.rgb for frame in window])
+        return self._tiles.run(prepared)
 
     def _prepared(self, frame: Frame) -> PreparedTiles:
         known = frame.prepared

@@ -80,7 +80,14 @@ def manifest_of(
         },
         "cuts": [str(time) for time in result.cut_times],
         "gaps": [_gap(gap) for gap in job.source.gaps],
-        "warnings": [*job.notices, *interpolator.notices, *job.damage],
+        "tiles": str(interpolator.tiling(info.height, info.width)),
+        "warnings": [
+            *job.notices,
+            *interpolator.notices,
+            *job.late_notices,
+            *interpolator.late_notices,
+            *job.damage,
+        ],
         "seconds": round(result.seconds, 3),
     }
 

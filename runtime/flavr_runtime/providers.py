@@ -96,7 +96,7 @@ class Selected:
         return {"the provider": self.execution_provider, "its options": options}
 
 
-def probe(name: str, options: Mapping[str, str] | None = None) -> Availability:
+def probe(name: str, options: Mapping[str, object] | None = None) -> Availability:
     """Find out by running it whether a provider works on this machine, with the options that a user gave.
 
     Takes milliseconds where it is absent, up to some seconds where it works and compiles. A provider that
@@ -128,7 +128,7 @@ def probe(name: str, options: Mapping[str, str] | None = None) -> Availability:
     return _unavailable(provider, None, version, f"{version} is built without {wanted}")
 
 
-def check_options(name: str, options: Mapping[str, str]) -> None:
+def check_options(name: str, options: Mapping[str, object]) -> None:
     """Refuse, before anything is tried, what no engine of a provider can be told.
 
     Raises:
@@ -152,7 +152,7 @@ def check_options(name: str, options: Mapping[str, str]) -> None:
     raise refusals[0]
 
 
-def select(name: str, options: Mapping[str, str] | None = None) -> Selected:
+def select(name: str, options: Mapping[str, object] | None = None) -> Selected:
     """The provider to run on: the first that works for "auto", else the one that was named.
 
     `options` are its own, by ONNX Runtime's names, and go before this project's defaults.
@@ -198,9 +198,10 @@ def session_providers(
     if cache_folder is not None:
         options |= {key: value.format(folder=cache_folder) for key, value in selected.cache_options.items()}
     backups = PROVIDERS[selected.name].backups
+    device = {name: value for name, value in selected.options.items() if name == "device_id"}
     return [
         (selected.execution_provider, options),
-        *((engine.name, engine.options.for_session()) for engine in backups),
+        *((engine.name, engine.options.for_session() | device) for engine in backups),
     ]
 
 

@@ -106,6 +106,7 @@ class Session:
         self.placement = {name: len(names) for name, names in nodes.items()}
         self._judge(nodes, strict)
         self._memory = self._choose_memory()
+        self._closed = False
         self._running: set[onnxruntime.RunOptions] = set()
         self.runtime_version = _runtime_version()
 
@@ -127,6 +128,7 @@ class Session:
             ModelError: the device refuses it, for want of memory perhaps.
         """
         check_picture(picture, 0)
+        self._check_open()
         with spent("convert for the network"):
             tensor: Any = self._io.tensor(picture)
             if not self._io.packed:
@@ -148,6 +150,7 @@ class Session:
         """
         import onnxruntime as ort
 
+        self._check_open()
         self._check(frames)
         ready = [frame if isinstance(frame, Prepared) else self.prepare(frame) for frame in frames]
         with spent("convert for the network"):
@@ -172,6 +175,10 @@ class Session:
         with spent("convert from the network"):
             return self._io.pictures(outputs, 16 if any(frame.is_deep for frame in ready) else 8)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelError(f"{self.info.path.name} was closed")
+
     def warm_up(self) -> None:
         """Run a window of the size given, where the first one takes much longer than those after it.
 
@@ -182,7 +189,11 @@ class Session:
             self.run([np.zeros((*self._size, 3), np.uint8)] * WINDOW)
 
     def close(self) -> None:
-        """Free the model and its memory, whoever still holds pictures prepared for it. It runs no more."""
+        """Free the model and its memory, whoever still holds pictures prepared for it. It runs no more.
+
+        Windows that other threads have begun end well, or with a ModelError.
+        """
+        self._closed = True
         del self._session
 
     def cancel(self) -> None:

@@ -7,15 +7,14 @@ feature over everything that they are shown. benchmarks/tiling_cost.py measures 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flavr_runtime.errors import InputError, OutOfMemoryError, UsageError
+from flavr_runtime._joining import joined
+from flavr_runtime.errors import InputError, ModelError, OutOfMemoryError, UsageError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.memory import window_bytes
 from flavr_runtime.model_info import ModelInfo, check_size
@@ -129,6 +128,7 @@ class TiledSession:
         self.notices: list[str] = []
         self._model, self._make, self._setting, self._budget, self._size = model, make, setting, budget, size
         self._tiling = None if size is None else self._chosen(*size)
+        self._lock = threading.RLock()  # session and tiling are changed together
         self.session = make(self._tile_size())
 
     def tiling(self, height: int, width: int) -> Tiling:
@@ -142,10 +142,11 @@ class TiledSession:
                 f"the session was made for {self._size[1]}x{self._size[0]} pictures, "
                 f"these are {width}x{height}"
             )
-        known = self._tiling
-        if known is None or (known.height, known.width) != (height, width):
-            known = self._tiling = self._chosen(height, width)
-        return known
+        with self._lock:
+            known = self._tiling
+            if known is None or (known.height, known.width) != (height, width):
+                known = self._tiling = self._chosen(height, width)
+            return known
 
     def prepare(self, picture: Rgb) -> PreparedTiles:
         """Convert a picture, and upload it, once for all the windows that it is in.
@@ -155,9 +156,7 @@ class TiledSession:
             OutOfMemoryError: the device refuses it.
         """
         check_picture(picture, 0)
-        tiling = self.tiling(*picture.shape[:2])
-        parts = [self.session.prepare(part) for part in tiling.parts(picture)]
-        return PreparedTiles(self.session, tiling, picture, parts)
+        return _prepared(picture, *self._as_it_is(*picture.shape[:2]))
 
     def takes(self, prepared: PreparedTiles) -> bool:
         """Whether that picture is prepared as it is needed now."""
@@ -173,14 +172,19 @@ class TiledSession:
         check_window(pictures)
         height, width = pictures[0].shape[:2]
         while True:
-            tiling = self.tiling(height, width)
+            session, tiling = self._as_it_is(height, width)
             try:
-                return self._run([self._ready(each) for each in frames], tiling)
+                return _made(frames, session, tiling)
             except OutOfMemoryError as error:
                 failed = str(error)
             except MemoryError as error:  # while pictures were converted, cut or joined
                 failed = f"a {width}x{height} picture in {tiling.count} parts: {str(error) or 'no memory'}"
-            self._shrink(tiling, failed)  # out here, where the error no longer holds what was computed
+            except ModelError:
+                if session is self.session:
+                    raise
+                continue  # closed by another thread, whose window did not fit
+            # out here, where the error no longer holds what was computed
+            self._shrink(session, tiling, failed)
 
     def warm_up(self) -> None:
         """`Session.warm_up`, in smaller tiles where it does not fit.
@@ -195,27 +199,28 @@ class TiledSession:
                 if self._tiling is None:
                     raise
                 failed = str(error)
-            self._shrink(self._tiling, failed)
+            self._shrink(self.session, self._tiling, failed)
 
-    def _shrink(self, tiling: Tiling, failed: str) -> None:
-        smaller = self._smaller(tiling)
-        if smaller is None:
-            cure = "--tile auto cuts it" if self._setting == "off" else "free some, or take a smaller one"
-            raise OutOfMemoryError(f"{failed}: there is not enough memory; {cure}")
-        self.notices.append(f"{tiling} did not fit into memory: {smaller} from here on")
-        self._tiling = smaller
-        # A new one also where the old one takes any size: its arena keeps what the failed window had taken,
-        # and leaves nothing to convert and to join pictures in, nor to load a second one beside it.
-        self.session.close()
-        self.session = self._make(self._tile_size() if self._size is not None else None)
+    def _as_it_is(self, height: int, width: int) -> tuple[Session, Tiling]:
+        """What belongs together, whatever other threads do meanwhile."""
+        with self._lock:
+            tiling = self.tiling(height, width)
+            return self.session, tiling
 
-    def _ready(self, frame: Rgb | PreparedTiles) -> PreparedTiles:
-        if not isinstance(frame, PreparedTiles):
-            return self.prepare(frame)
-        return frame if self.takes(frame) else self.prepare(frame.picture)
-
-    def _run(self, frames: Sequence[PreparedTiles], tiling: Tiling) -> list[Rgb]:
-        return _joined(tiling, lambda n: self.session.run([each.parts[n] for each in frames]))
+    def _shrink(self, session: Session, tiling: Tiling, failed: str) -> None:
+        with self._lock:
+            if session is not self.session:
+                return  # another thread has done so
+            smaller = self._smaller(tiling)
+            if smaller is None:
+                cure = "--tile auto cuts it" if self._setting == "off" else "free some, or take a smaller one"
+                raise OutOfMemoryError(f"{failed}: there is not enough memory; {cure}")
+            self.notices.append(f"{tiling} did not fit into memory: {smaller} from here on")
+            self._tiling = smaller
+            # A new one also where the old one takes any size: its arena keeps what the failed window had
+            # taken, and leaves nothing to convert and join pictures in, nor to load a second one beside it.
+            session.close()
+            self.session = self._make(self._tile_size() if self._size is not None else None)
 
     def _chosen(self, height: int, width: int) -> Tiling:
         check_tiles(self._model, height, width, self._setting)
@@ -235,6 +240,23 @@ class TiledSession:
             return fewest_tiles(tiling.height, tiling.width, lambda *size: math.prod(size) <= most)
 
         return of_at_most(pixels // 2) or of_at_most(pixels - 1)
+
+
+def _prepared(picture: Rgb, session: Session, tiling: Tiling) -> PreparedTiles:
+    return PreparedTiles(session, tiling, picture, [session.prepare(part) for part in tiling.parts(picture)])
+
+
+def _made(frames: Sequence[Rgb | PreparedTiles], session: Session, tiling: Tiling) -> list[Rgb]:
+    """The new frames of a window, of which pictures that were prepared otherwise are prepared again."""
+    ready = [_ready(each, session, tiling) for each in frames]
+    return joined(tiling, lambda n: session.run([each.parts[n] for each in ready]))
+
+
+def _ready(frame: Rgb | PreparedTiles, session: Session, tiling: Tiling) -> PreparedTiles:
+    if not isinstance(frame, PreparedTiles):
+        return _prepared(frame, session, tiling)
+    fits = frame.session is session and frame.tiling == tiling
+    return frame if fits else _prepared(frame.picture, session, tiling)
 
 
 def check_tiles(model: ModelInfo, height: int, width: int, setting: TileSetting) -> None:
@@ -318,31 +340,7 @@ def fewest_tiles(
 def run_tiled(run: Callable[[Sequence[Rgb]], list[Rgb]], tiling: Tiling, frames: Sequence[Rgb]) -> list[Rgb]:
     """What `run` makes of a window, tile by tile."""
     parts = [tiling.parts(frame) for frame in frames]
-    return _joined(tiling, lambda n: run([each[n] for each in parts]))
-
-
-def _joined(tiling: Tiling, make: Callable[[int], list[Rgb]]) -> list[Rgb]:
-    """Pictures from those of the tiles, which are made one after the other."""
-    if tiling.is_whole:
-        return make(0)
-    sums: list[NDArray[np.float32]] = []
-    deep = False
-    down = _weights(tiling.tops, tiling.tile_height)
-    across = _weights(tiling.lefts, tiling.tile_width)
-    for n, (place, (rows, columns)) in enumerate(zip(tiling.places(), product(down, across), strict=True)):
-        pictures = make(n)
-        if not sums:
-            deep = pictures[0].dtype == np.uint16
-            sums = [np.zeros((tiling.height, tiling.width, 3), np.float32) for _ in pictures]
-        share = rows[:, None, None] * columns[None, :, None]
-        for total, picture in zip(sums, pictures, strict=True):
-            total[place] += picture * share
-    return [_rounded(total, deep=deep) for total in sums]
-
-
-def _rounded(picture: NDArray[np.float32], *, deep: bool) -> Rgb:
-    codes = np.rint(picture, out=picture)
-    return codes.astype(np.uint16) if deep else codes.astype(np.uint8)
+    return joined(tiling, lambda n: run([each[n] for each in parts]))
 
 
 def _grid(height: int, width: int, rows: int, columns: int, overlap: int) -> Tiling:
@@ -369,27 +367,3 @@ def _starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
         return (0,)
     count = max(2, math.ceil((length - overlap) / (tile - overlap)))
     return tuple(round((length - tile) * n / (count - 1)) for n in range(count))
-
-
-def _weights(starts: Sequence[int], tile: int) -> list[NDArray[np.float32]]:
-    """The share of each tile in the result, along one axis: they add up to 1 everywhere.
-
-    From one tile to the next it goes over evenly within the middle half of what they share. The outer
-    quarters are left to the tile that sees further there.
-    """
-    length = starts[-1] + tile
-    raw = np.zeros((len(starts), length), np.float64)
-    for n, start in enumerate(starts):
-        raw[n, start : start + tile] = 1
-        if n:
-            rise = _ramp(starts[n - 1] + tile - start)
-            raw[n, start : start + len(rise)] *= rise
-        if n + 1 < len(starts):
-            fall = _ramp(start + tile - starts[n + 1])[::-1]
-            raw[n, start + tile - len(fall) : start + tile] *= fall
-    raw /= raw.sum(axis=0)
-    return [raw[n, start : start + tile].astype(np.float32) for n, start in enumerate(starts)]
-
-
-def _ramp(shared: int) -> NDArray[np.float64]:
-    return np.clip((np.arange(shared) + 0.5 - shared / 4) / max(shared / 2, 1), 0, 1)

@@ -78,6 +78,16 @@ class WorkFolder:
         if self.resume and any(self._finished()):
             self._check(self._begun_with(), facts)
 
+    def amend(self, name: str, value: str) -> None:
+        """Note what the result depends on from here on: a run that is resumed must go on with that.
+
+        Raises OSError where the disk refuses it.
+        """
+        if self._identity.get(name) != value:
+            self._identity[name] = value
+            if self.held:
+                self._note()
+
     def open(self) -> None:
         """Take the folder, empty but for what is to be continued.
 
@@ -102,7 +112,7 @@ class WorkFolder:
         for each in [*self.path.rglob("*.partial")] if continued else [*self.path.iterdir()]:
             if each.name != _LOCK:
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
-        write_durably(self.path / _STATE, json.dumps(self._identity, indent=1).encode())
+        self._note()
 
     def close(self, *, remove: bool) -> None:
         """Let go of the folder; with `remove`, leave nothing of it."""
@@ -110,6 +120,9 @@ class WorkFolder:
             self._let_go()
             if remove or not self._lasting:
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def _note(self) -> None:
+        write_durably(self.path / _STATE, json.dumps(self._identity, indent=1).encode())
 
     def _let_go(self) -> None:
         if self._lock is not None:

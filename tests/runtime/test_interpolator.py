@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flavr_runtime import Frame, InputError, Interpolator, UsageError
+from flavr_runtime import Frame, InputError, Interpolator, OutOfMemoryError, UsageError
 from flavr_runtime.frames import Rgb
 from flavr_runtime.session import Prepared, Session
 from model_files import average_weights, write_blend_model
@@ -194,3 +194,21 @@ def test_a_picture_held_after_a_cut_is_repeated_and_not_faded_into_itself(averag
 def test_no_threads_are_refused(threads: int) -> None:
     with pytest.raises(UsageError, match=rf"^threads {threads}: one is needed at least"):
         Interpolator(provider="cpu", threads=threads)
+
+
+def test_a_stream_whose_pictures_cannot_be_uploaded_whole_is_cut(
+    average_2x: Interpolator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `between`: the first window of a stream may find the device as full as any other."""
+    prepare = Session.prepare
+
+    def crowded(session: Session, picture: Rgb) -> Prepared:
+        if picture.shape[:2] == (300, 400):
+            raise OutOfMemoryError("CUDA takes no more frames")
+        return prepare(session, picture)
+
+    monkeypatch.setattr(Session, "prepare", crowded)
+    interpolator = Interpolator(average_2x.model, provider="cpu")
+    made = list(interpolator.stream([flat(value, (300, 400)) for value in (0, 40, 80, 120, 160)]))
+    assert values(made) == [0, 20, 40, 60, 80, 100, 120, 140, 160]
+    assert len(interpolator.late_notices) == 1

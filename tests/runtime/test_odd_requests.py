@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -176,3 +179,16 @@ def test_pictures_larger_than_ffmpeg_holds_are_one_line(tmp_path: Path) -> None:
     result = run(tmp_path / "huge.y4m", "-o", tmp_path / "out.mp4")
     assert result.exit_code == 1
     assert "huge.y4m: pictures of 60000x60000 are larger than can be handled" in result.output
+
+
+def test_a_name_that_is_no_utf8_can_be_printed(clip_plain: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "caf\udce9.mp4"
+    clip.write_bytes(clip_plain.read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", "from flavr_runtime.cli import main; main()", clip, "--dry-run"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"would write caf\udce9_2x.mp4" in done.stdout

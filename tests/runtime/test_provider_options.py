@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from fake_onnxruntime import FakeOrt, Install
 from flavr_runtime import providers
 from flavr_runtime._provider_options import overridden
 from flavr_runtime.errors import ProviderError, UsageError
+from flavr_runtime.interpolator import Interpolator
 from flavr_runtime.providers import PROVIDER_CHOICES, PROVIDERS, select, session_providers
 
 # --- what a session is given
@@ -125,3 +127,18 @@ def test_each_row_can_be_installed_as_it_says(name: str) -> None:
     assert match
     requirements = [re.split(r"[\[<>=]", requirement)[0] for requirement in extras[match[1]]]
     assert set(requirements) & set(row.wheels)
+
+
+def test_the_provider_behind_tensorrt_runs_on_the_same_gpu(fake_ort: Install) -> None:
+    fake_ort("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    chosen = select("tensorrt", {"device_id": "1"})
+    assert [options["device_id"] for _, options in session_providers(chosen)] == ["1", "1"]
+
+
+def test_options_from_python_may_be_numbers_and_truth_values_and_are_never_dropped() -> None:
+    chosen: Any = overridden(PROVIDERS["cuda"].engines[0].options, {"device_id": 2}, "cuda")
+    assert chosen.for_session()["device_id"] == "2"
+    with pytest.raises(UsageError, match="a whole number; 'None' is none"):
+        overridden(PROVIDERS["cuda"].engines[0].options, {"device_id": None}, "cuda")
+    with pytest.raises(UsageError, match="provider_options are for a provider by name"):
+        Interpolator(provider=select("cpu"), provider_options={"x": "y"})

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,9 +22,11 @@ from click.testing import CliRunner, Result
 from clips import Picture, Sound, moving_square, render_clip
 from flavr_runtime import pipeline, segmented
 from flavr_runtime.cli import command
-from flavr_runtime.frames import Frame
+from flavr_runtime.frames import Frame, Rgb
+from flavr_runtime.interpolator import Interpolator
 from flavr_runtime.segments import Segment
 from flavr_runtime.session import Session
+from flavr_runtime.tiles import Tiling
 from flavr_runtime.workfolder import WorkFolder
 from model_files import write_blend_model
 
@@ -308,6 +310,32 @@ def test_segments_of_another_encoder_are_refused_before_anything_is_computed(
 
 def contents_of_folder(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+def test_frames_of_smaller_tiles_are_not_mixed_with_whole_ones(
+    average: Path, awkward: Path, tmp_path: Path, interrupted_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first run a window has not fitted after all, in the second one there is memory again."""
+    output, tiling = tmp_path / "out.mkv", Interpolator.tiling
+    with monkeypatch.context() as patched:
+        began = Session.run
+
+        def cut(interpolator: Interpolator, height: int, width: int) -> Tiling:
+            found = tiling(interpolator, height, width)
+            return replace(found, lefts=(0, 8)) if runs else found
+
+        def counted(session: Session, frames: Sequence[Any]) -> list[Rgb]:
+            runs.append(1)
+            return began(session, frames)
+
+        runs: list[int] = []
+        patched.setattr(Interpolator, "tiling", cut)
+        patched.setattr(Session, "run", counted)
+        interrupted_at.append(30)
+        run(awkward, "-o", output, "--model", average)
+    result = run(awkward, "-o", output, "--model", average, "--resume")
+    assert result.exit_code == 1
+    assert "out.mkv: cannot be resumed: the tiles was " in result.stderr
 
 
 def test_a_segment_that_the_disk_has_damaged_is_made_again(

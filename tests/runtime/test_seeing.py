@@ -92,7 +92,7 @@ def test_a_comparison_can_be_written_as_video(average: Path, clip_plain: Path, t
 def test_the_manifest_says_what_was_made_of_what(average: Path, tmp_path: Path) -> None:
     clip = render_clip(tmp_path / "clip.mkv", rate=Fraction(24000, 1001), frames=13)
     cuts = tmp_path / "cuts.txt"
-    cuts.write_text("6\n")
+    cuts.write_text("6\n600\n")
     run(clip, "-o", tmp_path / "out.mkv", "--model", average, "--cuts", cuts, "--manifest", "--crf", 20)
     found = json.loads((tmp_path / "out.mkv.json").read_text())
     assert found["input"]["rate"] == "24000/1001"
@@ -108,6 +108,8 @@ def test_the_manifest_says_what_was_made_of_what(average: Path, tmp_path: Path) 
     assert frames["repeated"] == 1
     assert found["cuts"] == ["1001/4000"]
     assert found["gaps"] == []
+    assert found["warnings"] == [f"the cut at 600 lies past the last frame; see {cuts}"]
+    assert found["tiles"] == "whole 64x48 pictures"
     assert found["precision"] == "fp32"
     assert found["seconds"] > 0
 

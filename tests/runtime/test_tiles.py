@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clips import render_clip
-from flavr_runtime import Interpolator, OutOfMemoryError, tiles
+from flavr_runtime import Interpolator, OutOfMemoryError, _joining
 from flavr_runtime._run_options import SMALLEST_TILE
 from flavr_runtime.cli import command
 from flavr_runtime.errors import InputError, ModelError, UsageError
@@ -87,8 +90,9 @@ def tiled_session(session: Session, engine: Any, setting: Any = "auto") -> Tiled
     """What makes that session, on that engine, as often as it is asked."""
 
     def make(_size: tuple[int, int] | None) -> Session:
-        session._session = engine
-        return session
+        made = copy.copy(session)
+        made._session = engine
+        return made
 
     return TiledSession(session.info, make, setting)
 
@@ -192,8 +196,9 @@ def test_with_a_size_given_every_session_is_made_for_its_tiles(session: Session)
 
     def make(size: tuple[int, int] | None) -> Session:
         made.append(size)
-        session._session = FakeEngine(most=160 * 216)
-        return session
+        new = copy.copy(session)
+        new._session = FakeEngine(most=160 * 216)
+        return new
 
     tiled = TiledSession(session.info, make, size=(300, 400))
     frames = pictures(300, 400)
@@ -222,14 +227,14 @@ def test_what_pictures_are_joined_in_counts_as_well_and_a_new_session_frees_the_
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [MemoryError("Unable to allocate 1.83 MiB")]
-    rounded = tiles._rounded
+    rounded = _joining._rounded
 
     def short_once(*args: Any, **options: Any) -> Rgb:
         if left:
             raise left.pop()
         return rounded(*args, **options)
 
-    monkeypatch.setattr(tiles, "_rounded", short_once)
+    monkeypatch.setattr(_joining, "_rounded", short_once)
     made: list[Session] = []
 
     def make(_size: tuple[int, int] | None) -> Session:
@@ -375,3 +380,42 @@ def test_tiles_that_cannot_be_made_are_refused_from_python_too(tmp_path: Path, t
     model = write_blend_model(tmp_path / "m.onnx")
     with pytest.raises(UsageError, match=rf"^tile '?{tile}'? is no setting: give auto, off, or a whole"):
         Interpolator(model, provider="cpu", tile=tile)
+
+
+def test_threads_that_share_a_session_get_whole_pictures_while_it_is_cut(session: Session) -> None:
+    """One of them finds that they do not fit, the others are in the middle of theirs."""
+    together = threading.Barrier(4, timeout=60)
+
+    class Crowded(FakeEngine):
+        def run(self, names: None, feed: dict[str, Any], options: object) -> list[Any]:
+            if feed["frame0"].shape[1:3] == (300, 400):
+                together.wait()  # all have begun a whole one, and none of them fits
+            return super().run(names, feed, options)
+
+    tiled = tiled_session(session, Crowded(most=200 * 300))
+    frames = pictures(300, 400)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: tiled.run(frames), range(4)))
+    expected = (frames[1] // 2 + frames[2] // 2).astype(np.uint8)
+    for (picture,) in made:
+        np.testing.assert_array_equal(picture, expected)
+    assert len(tiled.notices) == 1
+
+
+def test_a_window_that_another_thread_has_closed_is_made_again(session: Session) -> None:
+    tiled = tiled_session(session, FakeEngine(most=300 * 400))
+    frames = pictures(300, 400)
+    prepared = [tiled.prepare(frame) for frame in frames]
+
+    class Closes(FakeEngine):
+        def run(self, names: None, feed: dict[str, Any], options: object) -> list[Any]:
+            del names, feed, options
+            tiled._shrink(tiled.session, tiled.tiling(300, 400), "a window of another thread")
+            raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : the session is gone")
+
+    tiled.session._session = Closes(0)
+    (picture,) = tiled.run(prepared)
+    np.testing.assert_array_equal(picture, (frames[1] // 2 + frames[2] // 2).astype(np.uint8))
+    closed = prepared[0].session
+    with pytest.raises(ModelError, match=r"^m\.onnx was closed$"):
+        closed.run(frames)
