@@ -20,6 +20,7 @@ from flavr._video import Video, decode, find_videos, split_videos
 from flavr.errors import DataError
 
 _LONGEST = 9999  # sequences of a video, which have four digits
+_NO_TEST = ", or leave the test split empty with --val-fraction 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def cut_set(
         DataError: no video, a broken one, nothing to take, or the folder exists or cannot be written.
     """
     videos = find_videos(places)
-    split_videos(videos, spec.val_fraction)  # raises, while that costs nothing
+    split_videos(videos, spec.val_fraction, _NO_TEST)  # raises, while that costs nothing
     with new_folder(folder) as partial, ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         cuts = []
         for cut in pool.map(lambda video: _plan(video, spec), videos):
@@ -79,7 +80,8 @@ def cut_set(
             raise DataError(
                 f"nothing to cut in {len(videos)} videos; the first: {cuts[0].video.path} {cuts[0].why_none}"
             )
-        test = {video.path for video in split_videos([cut.video for cut in usable], spec.val_fraction)[1]}
+        split = split_videos([cut.video for cut in usable], spec.val_fraction, _NO_TEST)
+        test = {video.path for video in split[1]}
         usable = [replace(cut, split="test" if cut.video.path in test else "train") for cut in usable]
 
         def write(numbered: tuple[int, Cut]) -> None:

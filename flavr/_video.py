@@ -79,21 +79,30 @@ def _without_copies(videos: Iterable[Video]) -> list[Video]:
 
 
 def _content_key(path: Path) -> object:
-    if path.is_dir():
-        return path.resolve()
+    files = images_in(path) if path.is_dir() else [path]
     try:
-        with path.open("rb") as file:
-            # Two different videos of one length do not share their first mebibyte.
-            return path.stat().st_size, hashlib.sha256(file.read(1 << 20)).hexdigest()
+        # Two different videos of one length do not share their first mebibyte. Folders of images can share
+        # the first one, such as a black one, and all sizes, if nothing is compressed: hence the middle one.
+        starts = [_start(file) for file in (files[0], files[len(files) // 2])]
+        return path.is_dir(), tuple(file.stat().st_size for file in files), *starts
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); take it away or mend it") from error
+        place = error.filename or path
+        raise DataError(f"{place} cannot be read ({error.strerror}); take it away or mend it") from error
 
 
-def split_videos(videos: Sequence[Video], val_fraction: float) -> tuple[list[Video], list[Video]]:
+def _start(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(1 << 20)).hexdigest()
+
+
+def split_videos(
+    videos: Sequence[Video], val_fraction: float, otherwise: str = ""
+) -> tuple[list[Video], list[Video]]:
     """Training and test videos: those whose names have the smallest hashes are for testing.
 
     The order of the list and the machine make no difference; a video that is added moves at most one other.
-    A `val_fraction` above 0 gives at least one test video.
+    A `val_fraction` above 0 gives at least one test video. `otherwise` ends the error: what else can be done
+    where it is called.
 
     Raises:
         DataError: there is only one video, so that nothing would be left to train on.
@@ -102,8 +111,8 @@ def split_videos(videos: Sequence[Video], val_fraction: float) -> tuple[list[Vid
         return list(videos), []
     if len(videos) < 2:
         raise DataError(
-            f"{videos[0].path} is the only usable video, and train and test need one each: add another, "
-            "or leave the test split empty with --val-fraction 0"
+            f"{videos[0].path} is the only usable video, and train and test need one each: add "
+            f"another{otherwise}"
         )
     ranked = sorted(videos, key=lambda video: hashlib.sha256(os.fsencode(video.name)).digest())
     count = min(max(1, round(len(videos) * val_fraction)), len(videos) - 1)

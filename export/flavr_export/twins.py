@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,7 @@ def write_twins(
 
     Args:
         original: as flavr-export writes it without options; `--size`, `--opset` and `--padding` may differ.
+            Of a link, the twins are written beside the file that it leads to, and named after that.
         checkpoint: what it was exported from.
 
     Raises:
@@ -65,6 +67,7 @@ def write_twins(
         ExportError: another kind of original, or not of this checkpoint; or it is written otherwise now; or
             the twins cannot be written.
     """
+    original = Path(os.path.realpath(original))  # ONNX takes no weights from a link
     model = _load(original)
     facts = {entry.key: entry.value for entry in model.metadata_props}
     for name, value in _ORIGINAL.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ _WEIGHT_LIMIT = 6.0
 # With min_motion 0, what stands still is drawn as well, if seldom: from weights of 0 nothing can be.
 _LEAST_WEIGHT = 0.01
 _MEMORY_SHARE = 0.9  # of what is free, and no more
+_PIECE = 64  # frames by which the memory of a video grows
+# Of flavr-test: flavr-train, which opens the training split first, needs both.
+_ALL_OF_IT = ", or test on all of it with --split train --data-option val_fraction=0"
 
 
 class VideoDataset:
@@ -112,7 +116,7 @@ def open_video(
     for name, limit in limits.items():
         if limit is not None and limit < 1:
             raise UsageError(f"{name} {limit} of video: at least 1 is needed")
-    parts = split_videos(find_videos([root]), val_fraction)
+    parts = split_videos(find_videos([root]), val_fraction, _ALL_OF_IT if split == "test" else "")
     videos = parts[0 if split == "train" else 1]
     if not videos:
         raise DataError(f"{root}: val_fraction {val_fraction} leaves no video for the {split} split")
@@ -146,16 +150,43 @@ class _Loaded:
     motion: Motion
 
 
+class _MemoryError(DataError):
+    """Not of one video: there is no use in decoding the others."""
+
+
+class _Memory:
+    """What the frames of all videos take, those that are being decoded included."""
+
+    def __init__(self) -> None:
+        self._free, self._taken = _free_memory(), 0
+        # of this machine, each of which does the same
+        self._processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Count so many bytes more. Raises _MemoryError when that is more than there should be."""
+        with self._lock:
+            self._taken += count
+            taken = self._taken
+        if self._free is not None and taken > self._free / self._processes * _MEMORY_SHARE:
+            several = f" for {self._processes} processes, each with its own copy"
+            raise _MemoryError(
+                f"the videos need more than the {self._free / 1e9:.1f} GB of memory that are free"
+                f"{several if self._processes > 1 else ''}; use max_side, max_frames or fewer videos"
+            )
+
+
 def _load(
     videos: Sequence[Video], lags: Sequence[int], max_side: int | None, limit: int | None
 ) -> Iterator[_Loaded]:
     """Decode several videos at a time. All that are broken are named in one error."""
-    free, taken = _free_memory(), 0
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this machine, each of which does the same
+    memory = _Memory()
 
     def attempt(video: Video) -> _Loaded | DataError:
         try:
-            return _load_one(video, lags, max_side, limit)
+            return _load_one(video, lags, max_side, limit, memory)
+        except _MemoryError:
+            raise
         except DataError as error:
             return error
 
@@ -164,29 +195,27 @@ def _load(
         for result in pool.map(attempt, videos):
             if isinstance(result, DataError):
                 broken.append(result)
-                continue
-            taken += result.video.frames.nbytes
-            if free is not None and taken > free / processes * _MEMORY_SHARE:
-                pool.shutdown(wait=False, cancel_futures=True)
-                shared = f" for {processes} processes, each with its own copy" if processes > 1 else ""
-                raise DataError(
-                    f"the videos need more than the {free / 1e9:.1f} GB of memory that are free{shared}; "
-                    "use max_side, max_frames or fewer videos"
-                )
-            yield result
+            else:
+                yield result
     if broken:
         more = f" (and {len(broken) - 1} more: {'; '.join(map(str, broken[1:4]))})" if broken[1:] else ""
         raise DataError(f"{broken[0]}{more}")
 
 
-def _load_one(video: Video, lags: Sequence[int], max_side: int | None, limit: int | None) -> _Loaded:
+def _load_one(
+    video: Video, lags: Sequence[int], max_side: int | None, limit: int | None, memory: _Memory
+) -> _Loaded:
     meter = MotionMeter(lags)
-    frames = []
-    for frame in itertools.islice(decode(video, max_side), limit):
+    # Not in the decoder's order of memory, in which cutting crops is slow; and growing, in place where the
+    # system can do that, because a list of frames that is stacked in the end takes twice the memory.
+    planes, count = np.empty(0, np.uint8), 0
+    for count, frame in enumerate(itertools.islice(decode(video, max_side), limit), 1):
+        memory.take(frame.nbytes)
         meter.add(frame)
-        frames.append(np.moveaxis(frame, 2, 0))
-    # Without `out` NumPy would keep the decoder's order of memory, in which cutting crops is slow.
-    planes = np.stack(frames, out=np.empty((len(frames), *frames[0].shape), np.uint8))
+        if count > len(planes):
+            planes.resize((len(planes) + _PIECE, 3, *frame.shape[:2]), refcheck=False)
+        planes[count - 1] = np.moveaxis(frame, 2, 0)
+    planes.resize((count, *planes.shape[1:]), refcheck=False)
     return _Loaded(BankVideo(video.name, torch.from_numpy(planes)), meter.result())
 
 

@@ -22,7 +22,11 @@ Inputs are im1, im3, im5 and im7, the target is im4."""
 
 
 def open_vimeo(root: Path, split: Split, *, n_outputs: int) -> ImageWindows:
-    """The sequences that a split's list names. Raises DataError for a broken or empty list."""
+    """The sequences that a split's list names.
+
+    Raises:
+        DataError: the list is broken or empty, or shares a sequence with that of the other split.
+    """
     del n_outputs  # 1, as VIMEO says
     name = _LISTS[split]
     root = find_root(root, "vimeo90K_septuplet", lambda folder: (folder / name).is_file(), f"no {name}")
@@ -35,6 +39,13 @@ def open_vimeo(root: Path, split: Split, *, n_outputs: int) -> ImageWindows:
             )
     if not numbered:
         raise DataError(f"{root / name} is empty: it names no sequence for the {split} split")
+    other = root / _LISTS["test" if split == "train" else "train"]
+    others = other.read_text(encoding="utf-8", errors="replace").split() if other.is_file() else []
+    if shared := sorted({line for _, line in numbered}.intersection(others)):
+        raise DataError(
+            f"{root / name} and {other.name} share {len(shared)} sequences, the first {shared[0]}: what is "
+            "trained on cannot be tested on; take them out of one"
+        )
     return ImageWindows(
         [
             Window(root / "sequences" / line, _INPUTS, _TARGETS, line, f"{root / name} line {number}")

@@ -85,6 +85,17 @@ def test_a_twin_holds_none_of_the_weights(tmp_path: Path, tiny_checkpoint: MakeC
         assert path.stat().st_size < 200_000 < original.stat().st_size / 50
 
 
+def test_twins_of_a_link_lie_beside_the_file(tmp_path: Path, tiny_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = tiny_checkpoint(FlavrConfig(width=4))
+    (tmp_path / "real").mkdir()
+    original = export(checkpoint, tmp_path / "real" / "model.onnx", ExportSpec()).path
+    link = tmp_path / "link.onnx"
+    link.symlink_to(original)
+    (twin,) = write_twins(link, checkpoint, [Twin("conv2d", "float")])
+    assert twin == original.with_name("model_float.onnx")
+    assert read_model_info(twin).weights == original
+
+
 # ---------------------------------------------------------------- the network that ships
 
 
