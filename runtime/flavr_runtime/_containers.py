@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from flavr_runtime.traits import CHROMA_SITES, ChromaSite
@@ -26,6 +27,7 @@ class Container:
     text: str | None = None  # ... and the one that other text is converted to
     attachments: bool = False  # whether files, such as the fonts of subtitles, may be in it
     pcm: bool = False  # whether uncompressed audio of any kind is at home in it
+    clock: Fraction | None = None  # seconds, of which times are multiples; None: of whatever it is told
     timestamps: bool = True  # whether frames may be shown at any time, or just one after the other
     colour_tags: bool = True
     chroma_sites: frozenset[ChromaSite] = frozenset()  # those that it can say, whatever the codec
@@ -100,6 +102,7 @@ CONTAINERS = {
         "gif",
         ("gif",),
         frozenset(),
+        clock=Fraction(1, 100),
         srgb=True,
         rotation=False,
         chapters=False,

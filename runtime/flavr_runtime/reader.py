@@ -171,7 +171,9 @@ class VideoReader:
         if count == 0:
             raise InputError(f"{self._path}: its video track holds no frames")
         promised = Fraction(container.duration or 0, av.time_base)
-        fewer = container.format.name.startswith("mov") and stream.frames > all_packets
+        # What an edit list hides at the end is counted, but is not in FFmpeg's index.
+        samples = min(stream.frames, len(stream.index_entries or ()))
+        fewer = container.format.name.startswith("mov") and samples > all_packets
         self._short = promised - seconds > _MISSING_SECONDS or fewer
         if self._short:
             short = f"ends at {_clock_text(seconds)}, though its header promises {_clock_text(promised)}"

@@ -262,6 +262,8 @@ class VideoWriter:
     def _choose_time_base(self) -> Fraction:
         """Seconds per tick, such that every time of the result is a whole number of ticks."""
         start = self._traits.start * self._stretch
+        if not self._constant and self._layout.clock is not None:
+            return self._layout.clock
         if not self._constant:
             clock = math.lcm((self._traits.tick * self._stretch).denominator, _COMMON_CLOCK)
             return Fraction(1, clock if clock <= _FINEST_TICK // 16 else _COMMON_CLOCK * 16)

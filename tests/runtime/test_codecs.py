@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 import sys
 from fractions import Fraction
@@ -100,6 +101,21 @@ def test_gif_shows_every_frame_in_256_colours(tmp_path: Path, clip_with_audio: P
     assert message_of(clip_with_audio, tmp_path / "fast.gif", 100) == (
         "FILE: gif files play at no more than 50 frames per second, and this would have 100; state --fps 50"
     )
+
+
+def test_gif_of_a_jittery_recording_has_times_that_it_can_say(tmp_path: Path) -> None:
+    """Steps of 50 ms and some of 8: it counts hundredths of a second, which must rise."""
+    times, time = [], Fraction(0)
+    for index in range(20):
+        times.append(time)
+        time += Fraction(8 if index % 4 == 3 else 50, 1000)
+    clip = render_clip(tmp_path / "in.mkv", frames=20, times=times)
+    written(clip, tmp_path / "out.gif", 40)
+    with av.open(str(tmp_path / "out.gif")) as container:
+        shown = [float(frame.time or 0) for frame in container.decode(video=0)]
+    assert len(shown) == 40
+    assert all(after - before > 0.009 for before, after in itertools.pairwise(shown))
+    assert shown[-1] == pytest.approx(float(times[-1]) + 1 / 40, abs=0.03)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("out.gif", None), ("out.mov", "prores")])

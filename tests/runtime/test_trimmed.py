@@ -10,6 +10,7 @@ import av
 import pytest
 
 from clips import Sound, render_clip
+from flavr_runtime.reader import VideoReader
 from test_tracks import copied
 
 CUT = Fraction(1)  # seconds
@@ -67,3 +68,21 @@ def test_sound_that_was_cut_off_stays_off_and_the_rest_in_sync(tmp_path: Path, c
     assert max(map(abs, shifts)) <= 0.0011  # Matroska's clock
     kept = [time for data, time in before.items() if data in after]
     assert min(kept) >= -early
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), None])
+def test_an_end_that_was_cut_off_stays_off_and_is_no_damage(tmp_path: Path, rate: Fraction | None) -> None:
+    """As a phone cuts a video: the pictures are still there, but the edit list and the header end before."""
+    times = None if rate else [Fraction(index, 25) + Fraction(index % 3, 100) for index in range(100)]
+    # With several key frames: FFmpeg keeps what follows the last that is needed out of its index.
+    clip = render_clip(tmp_path / "clip.mp4", frames=100, times=times, options={"g": "10"})
+    data = bytearray(clip.read_bytes())
+    for box, at in ((b"elst", 12), (b"mvhd", 20), (b"tkhd", 24)):  # where their duration is, version 0
+        place = data.index(box) + at
+        data[place : place + 4] = (int.from_bytes(data[place : place + 4]) // 2).to_bytes(4)
+    clip.write_bytes(data)
+    with VideoReader(clip) as reader:
+        frames = list(reader.frames())
+        assert len(frames) == pytest.approx(50, abs=2)
+        assert reader.gaps == []
+        assert not any("cut off" in notice for notice in reader.notices)
