@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import av
 import numpy as np
@@ -111,6 +111,14 @@ class ConvertedText:
         yield made
 
 
+class _Kind(NamedTuple):
+    """What a filter graph is opened for."""
+
+    format: str
+    layout: str
+    rate: int
+
+
 class StretchedSound:
     """Sound that lasts `stretch` times as long at the same pitch, encoded anew."""
 
@@ -127,6 +135,8 @@ class StretchedSound:
         self._source, self._rate = source, rate
         self._origin, self._stretch = origin, stretch
         self._graph: Graph | None = None
+        self._first: _Kind | None = None
+        self._others: dict[_Kind, av.AudioResampler] = {}
         self._next = 0  # the place of the next sample on the result's time line
         self._end = 0  # the place after the last one of the source so far
 
@@ -142,13 +152,30 @@ class StretchedSound:
             self._end = round(
                 (start + Fraction(frame.samples, frame.sample_rate)) * self._stretch * self._rate
             )
-            self._graph.push(frame)
+            for like_the_first in self._alike(frame):
+                self._graph.push(like_the_first)
             yield from self._encoded(self._graph)
         if packet is None:
             if self._graph is not None:
                 self._graph.push(None)
                 yield from self._encoded(self._graph, self._end)
             yield from self._labelled(self._stream.encode(None))
+
+    def _alike(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """The sound of a frame in the layout of the first one: a broadcast goes over from stereo to 5.1."""
+        kind = _Kind(frame.format.name, layout_name(frame.layout), frame.sample_rate)
+        first = self._first = self._first or kind
+        if kind == first:
+            return [frame]
+        if kind not in self._others:
+            self._others[kind] = av.AudioResampler(*first)
+        place, tick = (frame.pts or 0) * (frame.time_base or Fraction(0)), frame.time_base
+        made = self._others[kind].resample(frame)
+        for part in made:
+            part.pts = None if tick is None else round(place / tick)
+            part.time_base = tick
+            place += Fraction(part.samples, part.sample_rate)
+        return made
 
     def _open_graph(self, first: av.AudioFrame) -> Graph:
         start = (first.pts or 0) * (first.time_base or Fraction(1, self._rate)) - self._origin

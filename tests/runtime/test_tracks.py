@@ -212,3 +212,43 @@ def test_flavr_run_stretches_sound_when_asked(tmp_path: Path, clip_with_audio: P
     printed = run_well(clip_with_audio, "-o", tmp_path / "out.mp4", *arguments)
     assert "note:" not in printed
     assert heard(tmp_path / "out.mp4")[1] == pytest.approx(2 * heard(clip_with_audio)[1], abs=0.03)
+
+
+def tone(path: Path, layout: str, frames: int = 30) -> bytes:
+    """AC-3 of `frames` times 1536 samples, without a container."""
+    with av.open(str(path), "w", format="ac3") as container:
+        stream: Any = container.add_stream("ac3", rate=48_000)
+        stream.layout = layout
+        for number in range(frames):
+            wave = 0.2 * np.sin(2 * np.pi * 440 * (np.arange(1536) + 1536 * number) / 48_000)
+            planes = np.tile(wave.astype(np.float32), (stream.codec_context.layout.nb_channels, 1))
+            frame = av.AudioFrame.from_ndarray(planes, "fltp", layout)
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, 1536 * number, Fraction(1, 48_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def test_stretched_sound_goes_on_where_its_layout_changes(tmp_path: Path) -> None:
+    """As a broadcast goes over from the news to a film."""
+    clip, sound = render_clip(tmp_path / "clip.mp4", frames=48), tmp_path / "sound.ac3"
+    sound.write_bytes(b"".join(tone(tmp_path / "part.ac3", layout) for layout in ("stereo", "5.1(side)")))
+    source, target = tmp_path / "in.mkv", tmp_path / "slow.mkv"
+    with av.open(str(clip)) as first, av.open(str(sound)) as second, av.open(str(source), "w") as joined:
+        streams = [
+            joined.add_stream_from_template(each)
+            for each in (first.streams.video[0], second.streams.audio[0])
+        ]
+        packets = [(0, each) for each in first.demux(video=0)] + [(1, each) for each in second.demux(audio=0)]
+        for number, packet in sorted(packets, key=lambda pair: float((pair[1].dts or 0) * pair[1].time_base)):
+            if packet.size:
+                packet.stream = streams[number]
+                joined.mux(packet)
+    writer = copied(source, target, stretch=Fraction(2))
+    assert writer.damage == []
+    with av.open(str(target)) as container:
+        heard_last = [left_of(frame) for frame in container.decode(audio=0)][-60:]
+    with av.open(str(target)) as container:
+        end = max(float(frame.time or 0) for frame in container.decode(audio=0))
+    assert end == pytest.approx(2 * 60 * 1536 / 48_000, abs=0.1)
+    assert np.abs(np.concatenate(heard_last)).max() > 0.05
