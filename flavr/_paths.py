@@ -81,3 +81,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise DataError(f"{folder} cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_outside(images: Path, data_root: Path) -> None:
+    """Refuse to write results among the data: they could replace it, such as Middlebury's truth.
+
+    Raises:
+        UsageError: `images` is `data_root` or in it, links followed.
+    """
+    if Path(os.path.realpath(images)).is_relative_to(os.path.realpath(data_root)):
+        raise UsageError(f"--save-images {images} is in --data-root {data_root}; name a folder outside it")

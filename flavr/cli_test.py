@@ -14,7 +14,7 @@ import click
 
 from flavr._cli import main_with_errors
 from flavr._options import SETTINGS, KeyValue, SectionedCommand, version_option
-from flavr._paths import check_writable
+from flavr._paths import check_outside, check_writable
 from flavr.config import ENSEMBLES
 from flavr.errors import CheckpointError, UsageError
 
@@ -193,20 +193,13 @@ def _run(**values: Any) -> None:
         if os.path.realpath(options.json_file) == os.path.realpath(options.load_from):
             raise UsageError(f"--json {options.json_file} is the file that --load-from names; choose another")
     if options.save_images is not None:
-        _check_outside(options.save_images, options.data_root)
+        check_outside(options.save_images, options.data_root)
     subject = _subject(options)
     dataset = _dataset(options, subject.n_outputs)
     tallies, indices = _evaluate(options, subject, dataset)
     if options.json_file is not None:  # first: printing can fail, such as into a pipe that is closed
         _write_json(options.json_file, options, subject, tallies, len(indices))
     _report(options, subject, tallies, len(indices))
-
-
-def _check_outside(images: Path, data_root: Path) -> None:
-    """Results among the data could replace it, such as Middlebury's truth, whose files have these names."""
-    root = Path(os.path.realpath(data_root))
-    if Path(os.path.realpath(images)).is_relative_to(root):
-        raise UsageError(f"--save-images {images} is in --data-root {data_root}; name a folder outside it")
 
 
 def _subject(options: _Options) -> _Subject:
